@@ -1,5 +1,6 @@
-// Tells ThreadSanitizer about the locks of a libabsl_synchronization.so that was built without it: the methods of
-// absl::Mutex and absl::CondVar defined here stand before the library's own, say what they do, and call those.
+// Tells ThreadSanitizer about the locks of a libabsl_synchronization.so that was built without it: the
+// methods of absl::Mutex and absl::CondVar defined here stand before the library's own, say what they do, and
+// call those.
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define FERRY_TSAN 1
@@ -22,8 +23,12 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 
-// libabsl_status.so drops references with atomics that ThreadSanitizer does not see.
-extern "C" const char* __tsan_default_suppressions() { return "race:absl::debian3::Status::Unref\n"; }
+// libabsl_status.so drops references with atomics, and libabsl_synchronization.so keeps its graph of locks
+// under a spin lock, that ThreadSanitizer does not see.
+extern "C" const char* __tsan_default_suppressions() {
+  return "race:absl::debian3::Status::Unref\n"
+         "race:absl::debian3::synchronization_internal::GraphCycles\n";
+}
 
 namespace {
 
@@ -95,8 +100,10 @@ auto Waiting(void* mu, F f) {
 }  // namespace
 
 #define FERRY_ABSL_NS "7debian3"
-#define REAL(type, mangled) static const auto real = reinterpret_cast<type>(Next("_ZN4absl" FERRY_ABSL_NS mangled))
-#define REAL_CONST(type, mangled) static const auto real = reinterpret_cast<type>(Next("_ZNK4absl" FERRY_ABSL_NS mangled))
+#define REAL(type, mangled) \
+  static const auto real = reinterpret_cast<type>(Next("_ZN4absl" FERRY_ABSL_NS mangled))
+#define REAL_CONST(type, mangled) \
+  static const auto real = reinterpret_cast<type>(Next("_ZNK4absl" FERRY_ABSL_NS mangled))
 
 namespace absl {
 ABSL_NAMESPACE_BEGIN
@@ -130,7 +137,8 @@ void Mutex::LockWhen(const Condition& cond) {
   Locking(this, 0, [&] { real(this, cond); });
 }
 bool Mutex::LockWhenWithTimeout(const Condition& cond, Duration timeout) {
-  REAL(bool (*)(Mutex*, const Condition&, Duration), "5Mutex19LockWhenWithTimeoutERKNS0_9ConditionENS0_8DurationE");
+  REAL(bool (*)(Mutex*, const Condition&, Duration),
+       "5Mutex19LockWhenWithTimeoutERKNS0_9ConditionENS0_8DurationE");
   return Locking(this, 0, [&] { return real(this, cond, timeout); });
 }
 bool Mutex::LockWhenWithDeadline(const Condition& cond, Time deadline) {
@@ -142,7 +150,8 @@ void Mutex::Await(const Condition& cond) {
   Waiting(this, [&] { real(this, cond); });
 }
 bool Mutex::AwaitWithTimeout(const Condition& cond, Duration timeout) {
-  REAL(bool (*)(Mutex*, const Condition&, Duration), "5Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE");
+  REAL(bool (*)(Mutex*, const Condition&, Duration),
+       "5Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE");
   return Waiting(this, [&] { return real(this, cond, timeout); });
 }
 bool Mutex::AwaitWithDeadline(const Condition& cond, Time deadline) {
@@ -177,13 +186,15 @@ void Notification::WaitForNotification() const {
   __tsan_acquire(Flag(this));
 }
 bool Notification::WaitForNotificationWithTimeout(Duration timeout) const {
-  REAL_CONST(bool (*)(const Notification*, Duration), "12Notification30WaitForNotificationWithTimeoutENS0_8DurationE");
+  REAL_CONST(bool (*)(const Notification*, Duration),
+             "12Notification30WaitForNotificationWithTimeoutENS0_8DurationE");
   const bool notified = real(this, timeout);
   if (notified) __tsan_acquire(Flag(this));
   return notified;
 }
 bool Notification::WaitForNotificationWithDeadline(Time deadline) const {
-  REAL_CONST(bool (*)(const Notification*, Time), "12Notification31WaitForNotificationWithDeadlineENS0_4TimeE");
+  REAL_CONST(bool (*)(const Notification*, Time),
+             "12Notification31WaitForNotificationWithDeadlineENS0_4TimeE");
   const bool notified = real(this, deadline);
   if (notified) __tsan_acquire(Flag(this));
   return notified;
