@@ -1,0 +1,27 @@
+#include "ferry/transport/clock.h"
+
+#include <ctime>
+
+namespace ferry::transport {
+namespace {
+
+class RealClock final : public Clock {
+ public:
+  // Spelled out because GCC 12 takes the implicit one to be undefined in Real().
+  constexpr ~RealClock() override {}
+
+  Instant Now() const override {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return {int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec};
+  }
+};
+
+}  // namespace
+
+const Clock& Clock::Real() {
+  static constexpr RealClock clock;
+  return clock;
+}
+
+}  // namespace ferry::transport

@@ -1,0 +1,450 @@
+#include "ferry/transport/connection.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace ferry::transport {
+namespace {
+
+// One ready connection may not keep the loop from the others for longer than this many reads.
+constexpr int kReadsPerBatch = 16;
+// How long to go on reading, so that the peer can read our last words: closing earlier would reset the
+// connection.
+constexpr absl::Duration kLingerTimeout = absl::Seconds(1);
+
+// A sum that one thread at a time adds to: no locked instruction.
+void Add(std::atomic<uint64_t>& sum, uint64_t n) {
+  sum.store(sum.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+std::shared_ptr<Connection> Connection::Create(const Options& options, EventLoop& loop, Handler& handler,
+                                               std::unique_ptr<ByteStream> stream) {
+  return std::shared_ptr<Connection>(new Connection(options, loop, handler, std::move(stream)));
+}
+
+Connection::Connection(const Options& options, EventLoop& loop, Handler& handler,
+                       std::unique_ptr<ByteStream> stream)
+    : options_(options),
+      loop_(loop),
+      handler_(handler),
+      stream_(std::move(stream)),
+      peer_(stream_->peer()),
+      assembler_(options.limits, loop.blocks()),
+      read_timer_([this] { OnReadTimeout(); }),
+      write_timer_([this] { OnWriteTimeout(); }) {}
+
+Connection::~Connection() = default;
+
+void Connection::Start() {
+  loop_.AssertInLoop();
+  if (!options_.wait_for_preface) SendPreface();
+  loop_.timers().Arm(read_timer_, loop_.now() + options_.preface_timeout);
+  absl::Status watching = stream_->Watch(loop_, *this);
+  if (!watching.ok()) Close(std::move(watching));
+}
+
+void Connection::SendPreface() {
+  Send([](Output& output) { EncodePreface(output.Append(kPrefaceSize)); });
+}
+
+// ---------------------------------------------------------------- Input
+
+void Connection::OnReady(bool readable, bool writable) {
+  loop_.AssertInLoop();
+  const std::shared_ptr<Connection> self = shared_from_this();
+  if (writable) OnWritable();
+  if (readable) Read();
+}
+
+void Connection::Read() {
+  if (closed_) return;
+  if (reading_paused_.load(std::memory_order_relaxed) || PauseReading()) return WatchPartialFrame();
+  if (held_size_ == 0 && end_of_input_) return LookForFailure();
+  Cork();
+  if (held_size_ > 0) {
+    const Block held = std::move(held_);
+    HandleBytes(absl::string_view(held.data(), std::exchange(held_size_, 0)));
+  }
+  bool more = !closed_ && !end_of_input_ && held_size_ == 0;
+  for (int reads = 0; more && reads < kReadsPerBatch; ++reads) {
+    if (preface_done_ && waiting_output() > options_.max_waiting_output) break;
+    more = ReadOnce();
+  }
+  if (closed_) return;
+  const bool paused = PauseReading();
+  WatchPartialFrame();
+  // Neither an event nor a flush may be left to tell of what was not read or handled.
+  if (!paused && (more || held_size_ > 0)) PostToLoop(&Connection::ResumeReading);
+}
+
+// Reads once and handles what came; whether there may be more.
+bool Connection::ReadOnce() {
+  // What is thrown away must not gather in the assembler.
+  const absl::Span<char> room = closing_.has_value() ? absl::Span<char>() : assembler_.Room();
+  const absl::Span<char> scratch = loop_.scratch();
+  iovec parts[2];
+  size_t count = 0;
+  if (!room.empty()) parts[count++] = {.iov_base = room.data(), .iov_len = room.size()};
+  parts[count++] = {.iov_base = scratch.data(), .iov_len = scratch.size()};
+  const IoResult result = stream_->Read({parts, count});
+  switch (result.state) {
+    case IoResult::State::kWouldBlock:
+      return false;
+    case IoResult::State::kEnd:
+      HandleEndOfInput();
+      return false;
+    case IoResult::State::kFailed:
+      Close(result.status);
+      return false;
+    case IoResult::State::kDone:
+      break;
+  }
+  Add(counters_.reads, 1);
+  Add(counters_.bytes_read, result.bytes);
+  const size_t in_place = std::min(result.bytes, room.size());
+  assembler_.Filled(in_place);
+  HandleBytes(absl::string_view(scratch.data(), result.bytes - in_place));
+  return !closed_ && result.more && held_size_ == 0;
+}
+
+void Connection::HandleBytes(absl::string_view input) {
+  if (closing_.has_value()) return;
+  if (!preface_done_ && !HandlePreface(&input)) return;
+  handling_ = true;
+  while (!closed_ && !closing_.has_value()) {
+    // What handlers answer within one read must not grow without bound either.
+    if (waiting_output_.load(std::memory_order_relaxed) > options_.max_waiting_output && !input.empty()) {
+      Hold(input);
+      break;
+    }
+    absl::StatusOr<std::optional<Frame>> frame = assembler_.Next(&input);
+    if (!frame.ok()) {
+      handling_ = false;
+      handler_.OnEndOfRead();
+      if (!closed_) handler_.OnMalformedInput(frame.status(), true);
+      return;
+    }
+    if (!frame->has_value()) break;
+    ++frames_;
+    if (!IsIgnorable((*frame)->header.type)) handler_.OnFrame(**frame);
+  }
+  handling_ = false;
+  if (closed_) return assembler_.Clear();
+  handler_.OnEndOfRead();
+}
+
+void Connection::Hold(absl::string_view input) {
+  held_ = loop_.blocks().Allocate(input.size());
+  std::memcpy(held_.data(), input.data(), input.size());
+  held_size_ = input.size();
+}
+
+// After the peer has finished writing there is nothing to read but the news that the connection is broken.
+void Connection::LookForFailure() {
+  const absl::Span<char> scratch = loop_.scratch();
+  const iovec part = {.iov_base = scratch.data(), .iov_len = scratch.size()};
+  const IoResult result = stream_->Read({&part, 1});
+  if (result.state == IoResult::State::kFailed) Close(result.status);
+}
+
+// Whether the peer's preface is whole and good.
+bool Connection::HandlePreface(absl::string_view* input) {
+  const size_t n = std::min(input->size(), kPrefaceSize - preface_.size());
+  preface_.append(input->data(), n);
+  input->remove_prefix(n);
+  absl::StatusOr<bool> whole = CheckPreface(preface_);
+  if (!whole.ok()) {
+    // A peer of another version may learn ours; one of another kind is told nothing (PROTOCOL.md [P2.3],
+    // [P2.4]).
+    if (options_.wait_for_preface && absl::IsUnimplemented(whole.status())) SendPreface();
+    handler_.OnMalformedInput(whole.status(), false);
+    return false;
+  }
+  preface_done_ = *whole;
+  if (!preface_done_) return false;
+  loop_.timers().Cancel(read_timer_);
+  if (options_.wait_for_preface) SendPreface();
+  handler_.OnPreface();
+  return true;
+}
+
+void Connection::HandleEndOfInput() {
+  end_of_input_ = true;
+  loop_.timers().Cancel(read_timer_);
+  if (closing_.has_value() && finished_writing_) return Close(*closing_);
+  if (closing_.has_value()) return;
+  if (!preface_done_) {
+    return handler_.OnMalformedInput(
+        absl::InternalError(absl::StrCat("connection ended after ", preface_.size(), " of the preface's ",
+                                         kPrefaceSize, " bytes")),
+        false);
+  }
+  if (assembler_.partial()) {
+    return handler_.OnMalformedInput(
+        absl::InternalError(absl::StrCat("connection ended inside a frame, after ", assembler_.Progress())),
+        true);
+  }
+  handler_.OnEndOfInput();
+}
+
+// Whether reading must wait for output to shrink; it is then resumed by AfterFlush.
+bool Connection::PauseReading() {
+  // The preface asks for no output, and its time runs.
+  if (!preface_done_ || waiting_output_.load() <= options_.max_waiting_output) return false;
+  reading_paused_.store(true);
+  if (waiting_output_.load() > options_.max_waiting_output / 2) return true;
+  return !reading_paused_.exchange(false);
+}
+
+void Connection::ResumeReading() {
+  loop_.AssertInLoop();
+  Read();
+}
+
+// Sees to it that a frame that has begun to arrive is whole within frame_timeout, not counting the time in
+// which we do not read.
+void Connection::WatchPartialFrame() {
+  if (!preface_done_ || closing_.has_value()) return;
+  if (!assembler_.partial() || reading_paused_.load()) return loop_.timers().Cancel(read_timer_);
+  if (read_timer_.armed() && timed_frame_ == frames_) return;
+  timed_frame_ = frames_;
+  loop_.timers().Arm(read_timer_, loop_.now() + options_.frame_timeout);
+}
+
+void Connection::OnReadTimeout() {
+  loop_.AssertInLoop();
+  const std::shared_ptr<Connection> self = shared_from_this();
+  if (closing_.has_value()) return Close(*closing_);
+  if (!preface_done_) {
+    return handler_.OnMalformedInput(
+        absl::DeadlineExceededError(absl::StrCat("preface is not whole after ",
+                                                 absl::FormatDuration(options_.preface_timeout), ", ",
+                                                 preface_.size(), " of ", kPrefaceSize, " bytes are there")),
+        false);
+  }
+  handler_.OnMalformedInput(absl::DeadlineExceededError(absl::StrCat(
+                                "frame is not whole after ", absl::FormatDuration(options_.frame_timeout),
+                                ", ", assembler_.Progress(), " are there")),
+                            true);
+}
+
+// ---------------------------------------------------------------- Output
+
+Block Connection::AllocateOutput(size_t size) {
+  return loop_.InLoop() ? loop_.blocks().Allocate(size) : loop_.blocks().pool().Allocate(size);
+}
+
+bool Connection::Send(absl::FunctionRef<void(Output&)> append) {
+  const Appended appended = Append(append);
+  if (appended == Appended::kFlush) Flush();
+  return appended != Appended::kClosed;
+}
+
+Connection::Appended Connection::Append(absl::FunctionRef<void(Output&)> append) {
+  const bool in_loop = loop_.InLoop();
+  {
+    absl::MutexLock lock(&output_mutex_);
+    if (output_closed_ || finish_writing_) return Appended::kClosed;
+    Output output(*this, output_);
+    append(output);
+    waiting_output_.store(output_.bytes(), std::memory_order_relaxed);
+    if (!in_loop) return !corked_ && StartWriting() ? Appended::kFlush : Appended::kDone;
+  }
+  loop_.AddBatchHook(*this);
+  return Appended::kDone;
+}
+
+void Connection::FinishWriting() {
+  {
+    absl::MutexLock lock(&output_mutex_);
+    if (output_closed_) return;
+    finish_writing_ = true;
+  }
+  // Also if writing was finished before: CloseAfterFlush has more to do then.
+  PostToLoop(&Connection::AfterFlush);
+}
+
+// While the loop handles input it keeps output together: one flush at the end of the batch.
+void Connection::Cork() {
+  {
+    absl::MutexLock lock(&output_mutex_);
+    corked_ = true;
+  }
+  loop_.AddBatchHook(*this);
+}
+
+void Connection::OnEndOfBatch() {
+  loop_.AssertInLoop();
+  {
+    absl::MutexLock lock(&output_mutex_);
+    corked_ = false;
+    if (!StartWriting()) return;
+  }
+  Flush();
+  absl::MutexLock lock(&output_mutex_);
+  output_.ReleaseIdle();
+}
+
+void Connection::FlushNow() {
+  loop_.AssertInLoop();
+  {
+    absl::MutexLock lock(&output_mutex_);
+    if (!StartWriting()) return;
+  }
+  Flush();
+}
+
+void Connection::OnWritable() {
+  {
+    absl::MutexLock lock(&output_mutex_);
+    if (writing_) writable_meanwhile_ = true;
+    blocked_ = false;
+    if (!StartWriting()) return;
+  }
+  Flush();
+}
+
+// Whether the caller is now the one who writes, and is to call Flush.
+bool Connection::StartWriting() {
+  if (writing_ || blocked_ || output_closed_ || output_.empty()) return false;
+  writing_ = true;
+  writable_meanwhile_ = false;
+  return true;
+}
+
+// Writes until nothing waits or the stream is full. REQUIRES: StartWriting() answered true.
+void Connection::Flush() {
+  bool after = false;
+  {
+    absl::MutexLock lock(&output_mutex_);
+    do {
+      iovec parts[ByteStream::kMaxParts];
+      const size_t count = output_.Peek(parts);
+      output_mutex_.Unlock();
+      const IoResult result = stream_->Write({parts, count});
+      output_mutex_.Lock();
+      writing_ = HandleWritten(result);
+    } while (writing_);
+    waiting_output_.store(output_.bytes());
+    after = blocked_ || output_closed_ || finish_writing_;
+  }
+  if (after || (reading_paused_.load() && waiting_output_.load() <= options_.max_waiting_output / 2)) {
+    PostToLoop(&Connection::AfterFlush);
+  }
+}
+
+// Accounts for one write; whether there is more to write at once.
+bool Connection::HandleWritten(const IoResult& result) {
+  if (output_closed_) {
+    output_.Clear();
+    return false;
+  }
+  switch (result.state) {
+    case IoResult::State::kDone:
+      Add(counters_.writes, 1);
+      Add(counters_.bytes_written, result.bytes);
+      output_.Drop(result.bytes);
+      return !output_.empty();
+    case IoResult::State::kWouldBlock:
+      blocked_ = !std::exchange(writable_meanwhile_, false);
+      return !blocked_;
+    case IoResult::State::kEnd:
+    case IoResult::State::kFailed:
+      write_error_ = result.status;
+      output_closed_ = true;
+      output_.Clear();
+      return false;
+  }
+  return false;
+}
+
+void Connection::AfterFlush() {
+  loop_.AssertInLoop();
+  absl::Status error;
+  bool blocked, drained, finish;
+  {
+    absl::MutexLock lock(&output_mutex_);
+    error = write_error_;
+    blocked = blocked_;
+    drained = output_.empty() && !writing_;
+    finish = finish_writing_ && drained && !output_closed_;
+  }
+  if (closed_) {
+    if (drained) stream_->Close();
+    return;
+  }
+  if (!error.ok()) return Close(std::move(error));
+  if (finish && !std::exchange(finished_writing_, true)) stream_->FinishWriting();
+  if (finished_writing_ && closing_.has_value()) {
+    if (end_of_input_) return Close(*closing_);
+    if (!read_timer_.armed()) loop_.timers().Arm(read_timer_, loop_.now() + kLingerTimeout);
+  }
+  if (!blocked) {
+    loop_.timers().Cancel(write_timer_);
+  } else if (!write_timer_.armed()) {
+    timed_bytes_ = counters_.bytes_written.load(std::memory_order_relaxed);
+    loop_.timers().Arm(write_timer_, loop_.now() + options_.write_timeout);
+  }
+  if (waiting_output_.load() <= options_.max_waiting_output / 2 && reading_paused_.exchange(false)) Read();
+}
+
+void Connection::OnWriteTimeout() {
+  loop_.AssertInLoop();
+  const std::shared_ptr<Connection> self = shared_from_this();
+  if (counters_.bytes_written.load(std::memory_order_relaxed) != timed_bytes_) return AfterFlush();
+  bool blocked;
+  {
+    absl::MutexLock lock(&output_mutex_);
+    blocked = blocked_;
+  }
+  if (!blocked) return;
+  Close(absl::DeadlineExceededError(absl::StrCat("the peer took none of ", waiting_output(),
+                                                 " waiting bytes for ",
+                                                 absl::FormatDuration(options_.write_timeout))));
+}
+
+// ---------------------------------------------------------------- The end
+
+void Connection::Close(absl::Status why) {
+  loop_.AssertInLoop();
+  if (std::exchange(closed_, true)) return;
+  const std::shared_ptr<Connection> self = shared_from_this();
+  loop_.timers().Cancel(read_timer_);
+  loop_.timers().Cancel(write_timer_);
+  loop_.RemoveBatchHook(*this);
+  held_ = Block();
+  held_size_ = 0;
+  // A handler may be reading a frame in it just now.
+  if (!handling_) assembler_.Clear();
+  bool writing;
+  {
+    absl::MutexLock lock(&output_mutex_);
+    output_closed_ = true;
+    corked_ = false;
+    writing = writing_;
+    if (!writing) output_.Clear();
+    waiting_output_.store(output_.bytes());
+  }
+  // A descriptor may not be closed while another thread writes to it: that thread posts AfterFlush.
+  if (!writing) stream_->Close();
+  handler_.OnClosed(closing_.has_value() ? *closing_ : why);
+}
+
+void Connection::CloseAfterFlush(absl::Status why) {
+  loop_.AssertInLoop();
+  if (closed_ || closing_.has_value()) return;
+  closing_ = std::move(why);
+  loop_.timers().Cancel(read_timer_);
+  FinishWriting();
+}
+
+void Connection::PostToLoop(void (Connection::*task)()) {
+  loop_.Post([self = shared_from_this(), task] { ((*self).*task)(); });
+}
+
+}  // namespace ferry::transport

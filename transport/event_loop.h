@@ -1,0 +1,173 @@
+// One thread's work: sockets that are ready, timers that are due, tasks from other threads.
+#ifndef FERRY_TRANSPORT_EVENT_LOOP_H_
+#define FERRY_TRANSPORT_EVENT_LOOP_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+#include "ferry/transport/buffer_pool.h"
+#include "ferry/transport/clock.h"
+#include "ferry/transport/posix.h"
+#include "ferry/transport/timer_queue.h"
+
+namespace ferry::transport {
+
+// An EventLoop runs handlers of ready file descriptors, timers and posted tasks, one after the other, on the
+// one thread that calls Run.
+//
+// It is a lock capability in the eyes of clang's thread-safety analysis: what is GUARDED_BY(loop_) is touched
+// on the loop's thread only, and AssertInLoop() shows that one is there.
+//
+// Each round of the loop is a batch: wait; ready descriptors; due timers; posted tasks; then the end-of-batch
+// hooks, once each. Output that is put off to the end of the batch leaves in one system call.
+class ABSL_LOCKABLE EventLoop {
+ public:
+  using Task = absl::AnyInvocable<void() &&>;
+
+  // A Handler is told of the epoll events of a descriptor.
+  class Handler {
+   public:
+    virtual ~Handler() = default;
+    // `events` are EPOLLIN and its kin. May unwatch and destroy any handler, this one too.
+    virtual void OnEvents(uint32_t events) = 0;
+  };
+
+  // A BatchHook runs once at the end of the batch in which it was added.
+  class BatchHook {
+   public:
+    virtual ~BatchHook() = default;
+    virtual void OnEndOfBatch() = 0;
+
+   private:
+    friend class EventLoop;
+    bool added_ = false;
+  };
+
+  struct Options {
+    // Not owned.
+    const Clock* clock = &Clock::Real();
+    // Where blocks come from; not owned, must outlive the loop. nullptr gives the loop a pool of its own.
+    BufferPool* buffers = nullptr;
+  };
+
+  // An error if the process is out of file descriptors.
+  static absl::StatusOr<std::unique_ptr<EventLoop>> Create(const Options& options);
+
+  // REQUIRES: Run has returned, or was never called. Tasks still queued are destroyed without running, on
+  // this thread. May come as soon as a task that is being posted has run, or Run has been stopped: waits for
+  // the Post or Stop.
+  ~EventLoop();
+  EventLoop(const EventLoop&) = delete;
+  EventLoop& operator=(const EventLoop&) = delete;
+
+  // Makes the calling thread the loop's until Stop, and runs batches.
+  void Run() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Makes the calling thread the loop's for as long as this takes: runs batches, without ever waiting, until
+  // one finds nothing to do. For tests, which move a ManualClock between calls. REQUIRES: no thread is in
+  // Run.
+  void RunUntilIdle() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Makes Run return at the end of the batch. Thread-safe; may come before Run.
+  void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Runs `task` on the loop's thread in a later part of this batch or in the next. Tasks run in the order
+  // they were posted; those posted by tasks run in the next batch. Thread-safe. Tasks still queued when the
+  // loop is destroyed are destroyed without running.
+  void Post(Task task) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Whether the calling thread is the loop's. Thread-safe.
+  bool InLoop() const;
+
+  // Whether the calling thread runs any EventLoop: it must not wait for another call then.
+  static bool InAnyLoop();
+
+  // Dies unless called on the loop's thread.
+  void AssertInLoop() const ABSL_ASSERT_EXCLUSIVE_LOCK();
+
+  // The rest belongs to the loop.
+
+  // Tells `handler` of `events` (EPOLLIN | EPOLLET and so on) of `fd`, until Unwatch. REQUIRES: `fd` is not
+  // watched, and neither does `handler` watch another.
+  absl::Status Watch(const FileDescriptor& fd, uint32_t events, Handler& handler);
+  // No handler of `fd` is called from now on, in this batch either.
+  void Unwatch(const FileDescriptor& fd, Handler& handler);
+
+  // Runs `hook` at the end of this batch; does nothing if it is added already.
+  void AddBatchHook(BatchHook& hook);
+  // `hook` does not run. Does nothing if it is not added.
+  void RemoveBatchHook(BatchHook& hook);
+
+  // The time as of this batch's start: no system call. For deadlines and timers, not for measuring.
+  Instant now() const { return now_; }
+  const Clock& clock() const { return *clock_; }
+
+  TimerQueue& timers() { return timers_; }
+
+  // Memory that a handler may read into, shared by everything on the loop: its contents do not outlive the
+  // handler.
+  static constexpr size_t kScratchBytes = 256 * 1024;
+  absl::Span<char> scratch() { return {scratch_.data(), scratch_.size()}; }
+
+  // Blocks, from the loop's own cache first.
+  BlockCache& blocks() { return blocks_; }
+
+ private:
+  class Turn;
+  class Visit;
+
+  // What the loop is about, as far as those who wake it must know.
+  //
+  // Post stores kWorkPosted after it has queued its task; only the loop stores the others. All go through
+  // exchange or compare_exchange on this one atomic, so either Post finds kAsleep and signals, or the loop,
+  // about to sleep, finds kWorkPosted and does not.
+  enum class State : uint8_t { kRunning, kWorkPosted, kAsleep };
+
+  EventLoop(const Options& options, std::unique_ptr<BufferPool> own_buffers, Epoll epoll, WakeUp wake_up);
+
+  void Wake();
+  bool RunBatch(bool may_wait) ABSL_LOCKS_EXCLUDED(mutex_);
+  size_t WaitForEvents(bool may_wait);
+  absl::Duration TimeToSleep();
+  void RunHandlers(size_t ready);
+  bool RunTimers();
+  bool RunTasks() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool RunHooks();
+
+  const Clock* const clock_;
+  const std::unique_ptr<BufferPool> own_buffers_;  // or nullptr
+  const WakeUp wake_up_;
+
+  std::atomic<State> state_{State::kRunning};
+  std::atomic<bool> stop_{false};
+  // How many threads are in Post or Stop. They count themselves in before the loop can notice them, and out
+  // (release) after their last use of the loop; the destructor waits (acquire) for 0.
+  std::atomic<int> visitors_{0};
+
+  absl::Mutex mutex_;
+  std::vector<Task> tasks_ ABSL_GUARDED_BY(mutex_);
+
+  // The rest belongs to the loop.
+  Epoll epoll_;
+  std::array<epoll_event, 256> events_;
+  absl::Span<epoll_event> events_to_come_;  // of the batch being handled
+  Instant now_;
+  TimerQueue timers_;
+  std::vector<Task> running_;      // empty but in RunTasks; keeps its capacity
+  std::vector<BatchHook*> hooks_;  // nullptr where a hook was run or removed
+  std::vector<char> scratch_;
+  BlockCache blocks_;
+};
+
+}  // namespace ferry::transport
+
+#endif  // FERRY_TRANSPORT_EVENT_LOOP_H_

@@ -1,0 +1,103 @@
+#include "ferry/transport/posix.h"
+
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <ctime>
+#include <limits>
+#include <utility>
+
+#include "ferry/transport/check.h"
+
+namespace ferry::transport {
+namespace {
+
+// The C library has a wrapper only since glibc 2.35.
+int EpollPwait2(int epoll, absl::Span<epoll_event> events, absl::Duration timeout) {
+  const bool forever = timeout == absl::InfiniteDuration();
+  const timespec time = forever ? timespec{} : absl::ToTimespec(timeout);
+  return static_cast<int>(syscall(SYS_epoll_pwait2, epoll, events.data(), static_cast<int>(events.size()),
+                                  forever ? nullptr : &time, nullptr, size_t{0}));
+}
+
+// Rounds up: a wait that ends early is followed by another, again and again.
+int WholeMilliseconds(absl::Duration timeout) {
+  if (timeout == absl::InfiniteDuration()) return -1;
+  const int64_t ms = absl::ToInt64Milliseconds(absl::Ceil(timeout, absl::Milliseconds(1)));
+  return static_cast<int>(std::min<int64_t>(ms, std::numeric_limits<int>::max()));
+}
+
+}  // namespace
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  if (this != &other) {
+    Close();
+    fd_ = std::exchange(other.fd_, -1);
+  }
+  return *this;
+}
+
+void FileDescriptor::Close() {
+  // Not repeated on EINTR: Linux has released the descriptor by then.
+  if (open()) close(std::exchange(fd_, -1));
+}
+
+absl::Status ErrorStatus(int error, const std::string& what) { return absl::ErrnoToStatus(error, what); }
+
+absl::Status LastError(const std::string& what) { return ErrorStatus(errno, what); }
+
+absl::StatusOr<Epoll> Epoll::Create() {
+  FileDescriptor fd(epoll_create1(EPOLL_CLOEXEC));
+  if (!fd.open()) return LastError("cannot create an epoll descriptor");
+  return Epoll(std::move(fd));
+}
+
+absl::Status Epoll::Add(const FileDescriptor& fd, uint32_t events, void* data) {
+  epoll_event event = {};
+  event.events = events;
+  event.data.ptr = data;
+  if (epoll_ctl(fd_.get(), EPOLL_CTL_ADD, fd.get(), &event) != 0)
+    return LastError("cannot watch a descriptor");
+  return absl::OkStatus();
+}
+
+void Epoll::Remove(const FileDescriptor& fd) {
+  const int result = epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd.get(), nullptr);
+  FERRY_CHECK(result == 0, "a descriptor to unwatch is not watched");
+}
+
+size_t Epoll::Wait(absl::Span<epoll_event> events, absl::Duration timeout) {
+  // Without waiting the older call does the same, and cheaper.
+  if (has_pwait2_ && timeout > absl::ZeroDuration()) {
+    const int count = EpollPwait2(fd_.get(), events, timeout);
+    if (count >= 0) return static_cast<size_t>(count);
+    if (errno == EINTR) return 0;
+    // Too old a kernel, or a sandbox that does not know the call and may refuse it with any error.
+    has_pwait2_ = false;
+  }
+  const int count =
+      epoll_wait(fd_.get(), events.data(), static_cast<int>(events.size()), WholeMilliseconds(timeout));
+  FERRY_CHECK(count >= 0 || errno == EINTR, "epoll_wait failed");
+  return static_cast<size_t>(std::max(count, 0));
+}
+
+absl::StatusOr<WakeUp> WakeUp::Create() {
+  FileDescriptor fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!fd.open()) return LastError("cannot create an eventfd");
+  return WakeUp(std::move(fd));
+}
+
+void WakeUp::Signal() const {
+  const uint64_t one = 1;
+  ssize_t written;
+  do {
+    written = write(fd_.get(), &one, sizeof one);
+  } while (written < 0 && errno == EINTR);
+  FERRY_CHECK(written == sizeof one, "writing to an eventfd failed");
+}
+
+}  // namespace ferry::transport
