@@ -1,0 +1,134 @@
+#include "ferry/rpc/channel.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "ferry/rpc/message_frames.h"
+#include "ferry/rpc/wire.h"
+#include "ferry/transport/address.h"
+
+namespace ferry {
+namespace {
+
+// The most a frame's header can say. What the server accepts is checked when it is known.
+constexpr size_t kMaxHead = 0xffff;
+
+Endpoint::Options EndpointOptions(const ChannelOptions& options) {
+  Endpoint::Options endpoint;
+  endpoint.session.settings.max_message = options.max_message;
+  endpoint.session.max_fragment_bytes =
+      std::max<size_t>(endpoint.session.max_fragment_bytes, 2 * options.max_message);
+  // If both sides stopped reading until the other reads, neither would. What a client sends is bounded by its
+  // calls.
+  endpoint.session.connection.max_waiting_output = std::numeric_limits<size_t>::max();
+  endpoint.connect_timeout = options.connect_timeout;
+  endpoint.min_backoff = options.min_backoff;
+  endpoint.max_backoff = options.max_backoff;
+  endpoint.max_waiting_calls = options.max_waiting_calls;
+  endpoint.max_waiting_bytes = options.max_waiting_bytes;
+  return endpoint;
+}
+
+// When a call that starts now is to end; zero or less time left is told by `*expired`.
+transport::Instant Deadline(const MethodDescriptor& method, const CallOptions& options,
+                            const transport::Clock& clock, bool* expired) {
+  absl::Duration timeout = absl::InfiniteDuration();
+  if (method.timeout_us > 0) timeout = absl::Microseconds(method.timeout_us);
+  if (options.timeout.has_value()) timeout = *options.timeout;
+  *expired = timeout <= absl::ZeroDuration();
+  return timeout == absl::InfiniteDuration() ? transport::Instant::Infinite() : clock.Now() + timeout;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Channel>> Channel::Create(std::string_view address,
+                                                         const ChannelOptions& options) {
+  absl::StatusOr<transport::Address> parsed = transport::Address::Parse(address);
+  if (!parsed.ok()) return parsed.status();
+  absl::StatusOr<std::vector<transport::SocketAddress>> resolved = transport::Resolve(*parsed);
+  if (!resolved.ok()) return resolved.status();
+  return CreateOver(std::make_unique<transport::SocketConnector>(*std::move(resolved), options.socket),
+                    options);
+}
+
+absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateOver(std::unique_ptr<transport::Connector> connector,
+                                                             const ChannelOptions& options) {
+  Endpoint::Options endpoint_options = EndpointOptions(options);
+  if (absl::Status valid = ValidateSettings(endpoint_options.session.settings); !valid.ok()) return valid;
+  auto pools = std::make_shared<Pools>();
+  endpoint_options.keep_alive = pools;
+  std::shared_ptr<transport::LoopGroup> own;
+  transport::LoopGroup* loops = options.loops;
+  if (loops == nullptr) {
+    absl::StatusOr<std::unique_ptr<transport::LoopGroup>> created =
+        transport::LoopGroup::Create({.threads = 1, .name = "ferry-channel"});
+    if (!created.ok()) return created.status();
+    own = *std::move(created);
+    loops = own.get();
+    endpoint_options.session.keep_alive = own;
+  }
+  std::shared_ptr<Endpoint> endpoint =
+      Endpoint::Create(endpoint_options, loops->Next(), std::move(connector));
+  return std::unique_ptr<Channel>(new Channel(std::move(own), std::move(pools), std::move(endpoint)));
+}
+
+Channel::Channel(std::shared_ptr<transport::LoopGroup> own_loops, std::shared_ptr<Pools> pools,
+                 std::shared_ptr<Endpoint> endpoint)
+    : own_loops_(std::move(own_loops)), pools_(std::move(pools)), endpoint_(std::move(endpoint)) {}
+
+Channel::~Channel() {
+  const absl::Status why = absl::CancelledError("the channel was destroyed");
+  transport::EventLoop& loop = endpoint_->loop();
+  if (transport::EventLoop::InAnyLoop()) {
+    // Waiting here could be waiting for a loop that waits for this one: the rest happens when this has
+    // returned. What the calls still need, the loops too, goes with the last task.
+    if (loop.InLoop()) endpoint_->Close(why);
+    loop.Post([endpoint = endpoint_, own_loops = std::move(own_loops_), why] { endpoint->Close(why); });
+    return;
+  }
+  absl::Notification closed;
+  loop.Post([this, &why, &closed] {
+    endpoint_->Close(why);
+    TellWhenDone(*endpoint_, closed, 1000);
+  });
+  closed.WaitForNotification();
+}
+
+// Callbacks that Close has run may have started calls, which fail in their turn; but not for ever.
+void Channel::TellWhenDone(Endpoint& endpoint, absl::Notification& closed, int rounds) {
+  endpoint.loop().Post([&endpoint, &closed, rounds] {
+    if (endpoint.has_failures() && rounds > 0) return TellWhenDone(endpoint, closed, rounds - 1);
+    closed.Notify();
+  });
+}
+
+void Channel::Start(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
+                    const CallOptions& options, ClientCall& call) {
+  call.method = &method;
+  call.wait_for_ready = options.wait_for_ready;
+  call.reply_metadata = options.reply_metadata;
+  if (call.reply_metadata != nullptr) *call.reply_metadata = {};
+  bool expired;
+  call.head.clear();
+  call.deadline = Deadline(method, options, endpoint_->loop().clock(), &expired);
+  if (expired) {
+    return endpoint_->FailLater(call, absl::DeadlineExceededError(absl::StrCat(
+                                          "the timeout of ", method.full_name, " is ",
+                                          absl::FormatDuration(*options.timeout), ", nothing was sent")));
+  }
+  const size_t size = request.ByteSizeLong();
+  if (!options.metadata.empty() || size > kMaxFragment) {
+    const bool needs_length = NeedsLength(size, !options.metadata.empty());
+    absl::StatusOr<std::string> head = EncodeRequestHead(options.metadata, needs_length ? size : 0, kMaxHead);
+    if (!head.ok()) return endpoint_->FailLater(call, head.status());
+    call.head = *std::move(head);
+  }
+  endpoint_->Start(call, request, size);
+}
+
+}  // namespace ferry

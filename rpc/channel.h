@@ -1,0 +1,111 @@
+// The client's end of calls to a service.
+#ifndef FERRY_RPC_CHANNEL_H_
+#define FERRY_RPC_CHANNEL_H_
+
+#include <google/protobuf/message_lite.h>
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+#include "ferry/rpc/call_options.h"
+#include "ferry/rpc/client_call.h"
+#include "ferry/rpc/endpoint.h"
+#include "ferry/rpc/method.h"
+#include "ferry/transport/connector.h"
+#include "ferry/transport/loop_group.h"
+#include "ferry/transport/socket_options.h"
+
+namespace ferry {
+
+// ChannelOptions are fixed when a channel is created.
+struct ChannelOptions {
+  // The loops to run on; not owned, must outlive the channel. Null: the channel has a thread of its own.
+  transport::LoopGroup* loops = nullptr;
+
+  transport::SocketOptions socket = {};
+
+  // How long one attempt to connect may take, over all the addresses of a name.
+  absl::Duration connect_timeout = absl::Seconds(10);
+
+  // Connecting again waits for a random time up to a bound, which doubles from the first value to the second
+  // with each failure in a row. The first attempt after a connection is lost does not wait.
+  absl::Duration min_backoff = absl::Milliseconds(100);
+  absl::Duration max_backoff = absl::Seconds(20);
+
+  // The longest reply accepted, in bytes; a longer one ends its call with RESOURCE_EXHAUSTED.
+  uint64_t max_message = 64 * 1024 * 1024;
+
+  // How many calls may wait for a connection or for a place on it, and how many bytes of requests. Beyond
+  // that calls end at once with RESOURCE_EXHAUSTED.
+  size_t max_waiting_calls = 10'000;
+  size_t max_waiting_bytes = 64 * 1024 * 1024;
+};
+
+// A Channel carries calls to one address, over a connection that it makes when the first call needs it, and
+// makes again when it is lost. Calls are made through generated stubs.
+//
+// Thread-safe. Destroying it ends its calls with CANCELLED; unless that happens on a loop's thread (inside a
+// callback), every callback has returned before it is destroyed. Services and stubs do not own it.
+class Channel {
+ public:
+  // A channel to "host:port", "[v6]:port", "unix:/path" or "unix-abstract:name". Host names are looked up
+  // here and now, so this may block; an address that is malformed or cannot be found is an error. Whether
+  // anybody listens there is found by the first call.
+  static absl::StatusOr<std::unique_ptr<Channel>> Create(std::string_view address,
+                                                         const ChannelOptions& options = {});
+
+  // A channel over whatever `connector` connects to. `name` stands for it in errors.
+  static absl::StatusOr<std::unique_ptr<Channel>> CreateOver(std::unique_ptr<transport::Connector> connector,
+                                                             const ChannelOptions& options = {});
+
+  ~Channel();
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
+
+  // For stubs. Starts `call`, which ends exactly once through its Complete, never inside Start. `request` and
+  // `options` are read before this returns.
+  void Start(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
+             const CallOptions& options, ClientCall& call);
+
+  // For stubs. The pool of call objects for replies of this type; lives as long as the channel, and any call
+  // of it.
+  template <typename Reply>
+  ClientCallPool<Reply>* CallPool() {
+    absl::MutexLock lock(&pools_->mutex);
+    std::unique_ptr<AnyClientCallPool>& pool = pools_->by_type[&kTypeKey<Reply>];
+    if (pool == nullptr) pool = std::make_unique<ClientCallPool<Reply>>();
+    return static_cast<ClientCallPool<Reply>*>(pool.get());
+  }
+
+ private:
+  // Its address stands for a type.
+  template <typename T>
+  static constexpr char kTypeKey = 0;
+
+  struct Pools {
+    absl::Mutex mutex;
+    absl::flat_hash_map<const void*, std::unique_ptr<AnyClientCallPool>> by_type ABSL_GUARDED_BY(mutex);
+  };
+
+  Channel(std::shared_ptr<transport::LoopGroup> own_loops, std::shared_ptr<Pools> pools,
+          std::shared_ptr<Endpoint> endpoint);
+
+  static void TellWhenDone(Endpoint& endpoint, absl::Notification& closed, int rounds);
+
+  // Null if the options named a group.
+  std::shared_ptr<transport::LoopGroup> own_loops_;
+  const std::shared_ptr<Pools> pools_;
+  const std::shared_ptr<Endpoint> endpoint_;
+};
+
+}  // namespace ferry
+
+#endif  // FERRY_RPC_CHANNEL_H_

@@ -1,0 +1,68 @@
+// What generated stubs call: one unary method over a channel, in its blocking and callback forms.
+#ifndef FERRY_RPC_CLIENT_METHOD_H_
+#define FERRY_RPC_CLIENT_METHOD_H_
+
+#include <memory>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ferry/rpc/call_options.h"
+#include "ferry/rpc/callback.h"
+#include "ferry/rpc/channel.h"
+#include "ferry/rpc/client_call.h"
+#include "ferry/rpc/method.h"
+#include "ferry/transport/event_loop.h"
+
+namespace ferry {
+
+// A ClientMethod is one unary method as a client sees it. Generated stubs hold one for each method.
+//
+// A value: cheap to copy, and Thread-safe. The channel and the descriptor must outlive it. Requests are read
+// before a call returns, whatever the form.
+template <typename Request, typename Reply>
+class ClientMethod {
+ public:
+  ClientMethod(Channel& channel, const MethodDescriptor& method)
+      : channel_(&channel), method_(&method), calls_(channel.CallPool<Reply>()) {}
+
+  // Calls and waits. `reply` is overwritten; it is unspecified unless OK is returned. FAILED_PRECONDITION on
+  // an event loop's thread (in callbacks and inline handlers): all that the loop is for would stop, perhaps
+  // for ever.
+  absl::Status Call(const Request& request, Reply& reply, const CallOptions& options) const {
+    if (transport::EventLoop::InAnyLoop()) return WouldStopTheLoop();
+    BlockingCall call(reply);
+    channel_->Start(*method_, request, options, call);
+    return call.Wait();
+  }
+  absl::StatusOr<Reply> Call(const Request& request, const CallOptions& options) const {
+    absl::StatusOr<Reply> reply(absl::in_place);
+    absl::Status status = Call(request, *reply, options);
+    if (!status.ok()) reply = std::move(status);
+    return reply;
+  }
+
+  // Calls, and runs `done` once on a thread of the channel's loops, never before this returns into the loop.
+  // `done` may start further calls but must not wait for one. `reply`, in the form that takes it, must live
+  // until then.
+  void Call(const Request& request, Reply& reply, const CallOptions& options, StatusCallback done) const {
+    channel_->Start(*method_, request, options, calls_->Take(reply, std::move(done)));
+  }
+  void Call(const Request& request, const CallOptions& options, ReplyCallback<Reply> done) const {
+    channel_->Start(*method_, request, options, calls_->Take(std::move(done)));
+  }
+
+ private:
+  static absl::Status WouldStopTheLoop() {
+    return absl::FailedPreconditionError(
+        "a blocking call on an event loop's thread; use the callback form there");
+  }
+
+  Channel* channel_;
+  const MethodDescriptor* method_;
+  ClientCallPool<Reply>* calls_;
+};
+
+}  // namespace ferry
+
+#endif  // FERRY_RPC_CLIENT_METHOD_H_

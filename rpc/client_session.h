@@ -1,0 +1,154 @@
+// The calls of one connection, as its client keeps them.
+#ifndef FERRY_RPC_CLIENT_SESSION_H_
+#define FERRY_RPC_CLIENT_SESSION_H_
+
+#include <google/protobuf/message_lite.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "ferry/rpc/budget.h"
+#include "ferry/rpc/call_deadlines.h"
+#include "ferry/rpc/call_table.h"
+#include "ferry/rpc/client_call.h"
+#include "ferry/rpc/message_frames.h"
+#include "ferry/rpc/wire.h"
+#include "ferry/transport/connection.h"
+
+namespace ferry {
+
+// A ClientSession sends the requests of calls over one connection and ends the calls by what comes back.
+//
+// Starting calls is Thread-safe; all else belongs to the connection's loop. Calls are in the session's table
+// from the moment they are given a slot until they end. Owned by shared_ptr: by its owner, and by threads
+// that start a call just then. The owner keeps it until OnSessionClosed.
+class ClientSession final : public std::enable_shared_from_this<ClientSession>,
+                            private transport::Connection::Handler {
+ public:
+  // An Owner is told, on the loop, what becomes of its session.
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    // The session takes no more calls; those it has may still end well. Told once.
+    virtual void OnNoMoreCalls(ClientSession& session, const absl::Status& why) = 0;
+    // The connection is closed. Told once, after OnNoMoreCalls; nothing follows. The session's calls have not
+    // ended yet but will when this returns, so it must live on for the rest of the task.
+    virtual void OnSessionClosed(ClientSession& session) = 0;
+    // A slot has become free after Start had answered kFull.
+    virtual void OnSlotFree() = 0;
+  };
+
+  struct Options {
+    transport::Connection::Options connection;
+    // What this side accepts.
+    WireSettings settings;
+    // Bytes of replies in fragments that may be held.
+    size_t max_fragment_bytes = 128 * 1024 * 1024;
+    // Lives as long as the session: the loop, if nobody else is sure to keep it. A thread whose Start is
+    // about to return may be the last to hold the session, after the call it started has ended and its
+    // callback destroyed the channel.
+    std::shared_ptr<void> keep_alive = {};
+  };
+
+  enum class Started {
+    kYes,     // the call will end through its Complete
+    kFull,    // every slot is in use; OnSlotFree will tell
+    kClosed,  // nothing was sent; OnNoMoreCalls has been told, or is about to be
+  };
+
+  // `loop` and `owner` are not owned and must outlive the session.
+  ClientSession(const Options& options, transport::EventLoop& loop, Owner& owner,
+                std::unique_ptr<transport::ByteStream> stream);
+
+  // Begins the connection. On the loop.
+  void Begin();
+
+  // Sends a call's request: `request`, of `size` = request.ByteSizeLong() just called, or the one that was
+  // encoded when the call had to wait. The call is left alone unless the answer is kYes. Thread-safe.
+  Started Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  Started StartWaiting(ClientCall& call) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Cancels the calls and closes the connection; they end with `why` if that is CANCELLED, and with
+  // UNAVAILABLE otherwise. On the loop.
+  void Close(absl::Status why);
+
+  // The longest message the server accepts. Thread-safe.
+  uint64_t max_message() const { return max_message_.load(std::memory_order_relaxed); }
+  // The longest head the server accepts. Thread-safe.
+  uint32_t max_head() const { return max_head_.load(std::memory_order_relaxed); }
+
+  // Whether the server has ended a call. On the loop.
+  bool answered() const { return answered_; }
+  // Whether the server has said that it takes no more calls. On the loop.
+  bool drained() const { return drained_; }
+
+ private:
+  Started StartWith(ClientCall& call,
+                    absl::FunctionRef<transport::Connection::Appended(const MessageFrames&)> append)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void CheckDeadlinesAt(transport::Instant when);
+  void OnDeadline();
+  void TellOwner(const absl::Status& why);
+  void SendCancels() ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndCalls(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  ClientCall* Take(transport::StreamId stream) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  void OnFrame(const transport::Frame& frame) override;
+  void OnEndOfInput() override;
+  void OnMalformedInput(const absl::Status& why, bool tell_peer) override;
+  void Break(const absl::Status& why) { OnMalformedInput(why, true); }
+  void OnClosed(const absl::Status& why) override;
+
+  void OnSettings(const transport::Frame& frame);
+  void OnDrain(const transport::Frame& frame);
+  void EndBeyond(uint64_t last_ordinal, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnConnectionStatus(const transport::Frame& frame);
+  void OnCallFrame(const transport::Frame& frame);
+  void CheckKnown(const transport::Frame& frame) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnResponse(const transport::Frame& frame);
+  void OnFragment(const transport::Frame& frame);
+  void OnStatus(const transport::Frame& frame);
+  // Ends a call with an error of this side's own: the server is told to stop.
+  void Abandon(transport::StreamId stream, absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Constant.
+  const Options options_;
+  transport::EventLoop& loop_;
+  Owner& owner_;
+  const std::shared_ptr<transport::Connection> connection_;
+
+  absl::Mutex mutex_;
+  CallTable table_ ABSL_GUARDED_BY(mutex_);
+  CallDeadlines deadlines_ ABSL_GUARDED_BY(mutex_);
+  uint32_t max_streams_ ABSL_GUARDED_BY(mutex_);
+  // No more calls are taken.
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  // REQUESTs so far (PROTOCOL.md [P6.10]).
+  uint64_t requests_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Start has answered kFull since the last OnSlotFree.
+  bool wants_slot_ ABSL_GUARDED_BY(mutex_) = false;
+
+  // The server's limits: hints for early refusal, which the server repeats.
+  std::atomic<uint64_t> max_message_;
+  std::atomic<uint32_t> max_head_;
+
+  // Belong to the loop.
+  bool settings_seen_ = false;
+  bool answered_ = false;
+  // EndCalls was called: there are no deadlines any more.
+  bool ended_ = false;
+  bool drained_ = false;
+  bool owner_told_ = false;
+  Budget fragment_budget_;
+  transport::Timer deadline_timer_;
+};
+
+}  // namespace ferry
+
+#endif  // FERRY_RPC_CLIENT_SESSION_H_

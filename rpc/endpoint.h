@@ -1,0 +1,127 @@
+// One place that calls are sent to, whether there is a connection to it just now or not.
+#ifndef FERRY_RPC_ENDPOINT_H_
+#define FERRY_RPC_ENDPOINT_H_
+
+#include <google/protobuf/message_lite.h>
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "ferry/rpc/call_deadlines.h"
+#include "ferry/rpc/client_call.h"
+#include "ferry/rpc/client_session.h"
+#include "ferry/transport/connector.h"
+
+namespace ferry {
+
+// An Endpoint keeps a session to one address: it connects when a call needs it, again when the connection is
+// lost, and holds calls that cannot be sent yet.
+//
+//     idle --a call--> connecting --> ready --lost--> idle
+//       ^                  | fails
+//       '--- backoff <-----'        (a call that does not wait for ready fails at once here)
+//
+// Start is Thread-safe; the rest belongs to the loop. Owned by shared_ptr: by its channel, and by tasks on
+// the loop.
+class Endpoint final : public std::enable_shared_from_this<Endpoint>, private ClientSession::Owner {
+ public:
+  struct Options {
+    ClientSession::Options session;
+    absl::Duration connect_timeout = absl::Seconds(10);
+    // Connecting again waits for a random time up to a bound, which doubles from the first value to the
+    // second with each failure in a row. The first attempt after a loss does not wait.
+    absl::Duration min_backoff = absl::Milliseconds(100);
+    absl::Duration max_backoff = absl::Seconds(20);
+    // How many calls may wait for a connection or a free slot, and how many bytes of requests.
+    size_t max_waiting_calls = 10'000;
+    size_t max_waiting_bytes = 64 * 1024 * 1024;
+    // Of the random waits; 0 takes one from the system.
+    uint64_t seed = 0;
+    // Lives as long as the endpoint: what calls that it may still have to end are kept in.
+    std::shared_ptr<void> keep_alive = {};
+  };
+
+  // `loop` is not owned and must outlive the endpoint.
+  static std::shared_ptr<Endpoint> Create(const Options& options, transport::EventLoop& loop,
+                                          std::unique_ptr<transport::Connector> connector);
+  ~Endpoint() override;
+
+  // Sends a call as soon as that can be done. `request` is read before this returns; `size` is
+  // request.ByteSizeLong(), just called. Ends the call, on the loop, if it cannot be sent. Thread-safe.
+  void Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Ends a call that was never sent, on the loop. Thread-safe.
+  void FailLater(ClientCall& call, absl::Status why);
+
+  // Ends every call with `why`, and closes. Calls started afterwards end so too. On the loop.
+  void Close(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Whether calls that could not be sent are still to be ended. Thread-safe.
+  bool has_failures() const { return failures_to_tell_.load(std::memory_order_acquire) > 0; }
+
+  transport::EventLoop& loop() const { return loop_; }
+
+ private:
+  enum class State { kIdle, kConnecting, kReady, kBackoff, kClosed };
+
+  Endpoint(const Options& options, transport::EventLoop& loop,
+           std::unique_ptr<transport::Connector> connector);
+
+  void Wait(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status CheckMayWait(const ClientCall& call, size_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Forget(ClientCall& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // On the loop.
+  void Pump() ABSL_LOCKS_EXCLUDED(mutex_);
+  void SendWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Connect() ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnConnectFailed(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnTimer() ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndExpired() ABSL_LOCKS_EXCLUDED(mutex_);
+  void ArmTimer() ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnNoMoreCalls(ClientSession& session, const absl::Status& why) override;
+  void OnSessionClosed(ClientSession& session) override;
+  void OnSlotFree() override;
+  void PostToLoop(void (Endpoint::*task)());
+
+  std::atomic<size_t> failures_to_tell_{0};
+
+  // Constant.
+  const Options options_;
+  transport::EventLoop& loop_;
+  const std::unique_ptr<transport::Connector> connector_;
+
+  absl::Mutex mutex_;
+  State state_ ABSL_GUARDED_BY(mutex_) = State::kIdle;
+  // The session that calls go to while state_ is kReady.
+  std::shared_ptr<ClientSession> session_ ABSL_GUARDED_BY(mutex_);
+  // In the order they came.
+  std::deque<ClientCall*> waiting_ ABSL_GUARDED_BY(mutex_);
+  size_t waiting_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  CallDeadlines deadlines_ ABSL_GUARDED_BY(mutex_);
+  // Why the last attempt to connect failed, or why all is closed.
+  absl::Status last_error_ ABSL_GUARDED_BY(mutex_);
+  transport::Instant retry_at_ ABSL_GUARDED_BY(mutex_);
+
+  // Belong to the loop.
+  std::unique_ptr<transport::Connector::Attempt> attempt_;
+  // Every session whose connection is not closed yet.
+  std::vector<std::shared_ptr<ClientSession>> sessions_;
+  int failures_in_a_row_ = 0;
+  std::mt19937_64 random_;
+  transport::Timer timer_;
+};
+
+}  // namespace ferry
+
+#endif  // FERRY_RPC_ENDPOINT_H_

@@ -1,0 +1,53 @@
+// A message that arrives in fragments.
+#ifndef FERRY_RPC_MESSAGE_ASSEMBLY_H_
+#define FERRY_RPC_MESSAGE_ASSEMBLY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "ferry/rpc/budget.h"
+
+namespace ferry {
+
+// A MessageAssembly puts the fragments of one message together (PROTOCOL.md section 10). The whole length is
+// known from the first fragment: it is taken from the budget and allocated once.
+//
+// Thread-compatible. Destroying or resetting it gives the bytes back to the budget, which must still exist.
+class MessageAssembly {
+ public:
+  MessageAssembly() = default;
+  ~MessageAssembly() { Reset(); }
+  MessageAssembly(const MessageAssembly&) = delete;
+  MessageAssembly& operator=(const MessageAssembly&) = delete;
+
+  // Begins a message of `total` bytes. RESOURCE_EXHAUSTED if that is more than `max_message` or than `budget`
+  // has left. REQUIRES: not active().
+  absl::Status Begin(uint64_t total, uint64_t max_message, Budget& budget);
+
+  // Appends a fragment. INTERNAL if there are more bytes than Begin was told of. REQUIRES: active().
+  absl::Status Append(absl::string_view fragment);
+
+  // What is wrong with a message whose last fragment has come, but that is not whole.
+  absl::Status TooShort() const;
+
+  bool active() const { return budget_ != nullptr; }
+  bool whole() const { return have_ == total_; }
+  size_t total() const { return total_; }
+  absl::string_view bytes() const { return {bytes_.get(), have_}; }
+
+  void Reset();
+
+ private:
+  Budget* budget_ = nullptr;
+  std::unique_ptr<char[]> bytes_;
+  size_t have_ = 0;
+  size_t total_ = 0;
+};
+
+}  // namespace ferry
+
+#endif  // FERRY_RPC_MESSAGE_ASSEMBLY_H_

@@ -1,0 +1,220 @@
+#include "ferry/rpc/server.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <thread>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "ferry/rpc/server_session.h"
+#include "ferry/rpc/thread_pool.h"
+#include "ferry/transport/address.h"
+#include "ferry/transport/check.h"
+
+namespace ferry {
+namespace {
+
+void LogToStandardError(std::string_view line) {
+  std::fprintf(stderr, "ferry: %.*s\n", static_cast<int>(line.size()), line.data());
+}
+
+int Processors() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
+
+WireSettings SettingsOf(const ServerOptions& options) {
+  WireSettings settings;
+  settings.max_message = options.max_message;
+  settings.max_streams = options.max_calls_per_connection + 1;
+  settings.max_head = options.max_metadata;
+  return settings;
+}
+
+}  // namespace
+
+// A Core is what a server's sessions, listeners and calls hold on to: it lives until the last of them is
+// gone.
+class Server::Core final : public ServerSession::Shared,
+                           public transport::Listener::Handler,
+                           public std::enable_shared_from_this<Server::Core> {
+ public:
+  explicit Core(ServerOptions server_options)
+      : Shared({.budget = server_options.inline_budget}, server_options.max_request_bytes),
+        options(std::move(server_options)) {
+    settings = SettingsOf(options);
+    connection.limits = settings.frame_limits();
+    connection.wait_for_preface = true;
+    connection.preface_timeout = options.preface_timeout;
+    connection.frame_timeout = options.frame_timeout;
+    connection.write_timeout = options.write_timeout;
+    max_request_bytes_per_connection = options.max_request_bytes_per_connection;
+    log = options.log != nullptr ? options.log : &LogToStandardError;
+  }
+
+  // Makes threads and freezes the methods, the first time. Returns what was wrong with the options or
+  // registrations.
+  absl::Status Start() ABSL_LOCKS_EXCLUDED(start_mutex);
+
+  // A new connection, on its loop.
+  void OnAccepted(std::unique_ptr<transport::ByteStream> stream, transport::EventLoop& loop) override;
+  void OnProblem(const std::string& line) override { log(line); }
+  void OnSessionEnded(ServerSession& session) override ABSL_LOCKS_EXCLUDED(mutex);
+
+  // Runs `task` for every open session, on its loop.
+  void ForEachSession(void (*task)(ServerSession& session)) ABSL_LOCKS_EXCLUDED(mutex);
+
+  // Waits until no session is open; whether that was so before `timeout` was over.
+  bool WaitForSessions(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mutex);
+
+  const ServerOptions options;
+  absl::Mutex start_mutex;
+  // The first error of Register.
+  absl::Status registered ABSL_GUARDED_BY(start_mutex);
+  bool started ABSL_GUARDED_BY(start_mutex) = false;
+  // Constant once started.
+  transport::LoopGroup* loops = nullptr;
+
+  absl::Mutex mutex;
+  std::vector<std::unique_ptr<transport::Listener>> listeners ABSL_GUARDED_BY(mutex);
+  absl::flat_hash_set<std::shared_ptr<ServerSession>> sessions ABSL_GUARDED_BY(mutex);
+  bool shutting_down ABSL_GUARDED_BY(mutex) = false;
+
+  // Null if the options named others. The server destroys them before it goes; calls that are finished later
+  // need neither.
+  std::unique_ptr<ThreadPool> own_executor;
+  std::unique_ptr<transport::LoopGroup> own_loops;
+
+ private:
+  bool NoSessions() const ABSL_SHARED_LOCKS_REQUIRED(mutex) { return sessions.empty(); }
+};
+
+absl::Status Server::Core::Start() {
+  absl::MutexLock lock(&start_mutex);
+  if (!registered.ok()) return registered;
+  if (started) return absl::OkStatus();
+  if (absl::Status valid = ValidateSettings(settings); !valid.ok()) return valid;
+  for (const auto& [name, run_inline] : options.run_inline) {
+    if (absl::Status set = methods.SetInline(name, run_inline); !set.ok()) return set;
+  }
+  loops = options.loops;
+  if (loops == nullptr) {
+    const size_t threads = static_cast<size_t>(options.threads > 0 ? options.threads : Processors());
+    absl::StatusOr<std::unique_ptr<transport::LoopGroup>> created =
+        transport::LoopGroup::Create({.threads = threads, .name = "ferry-server"});
+    if (!created.ok()) return created.status();
+    own_loops = *std::move(created);
+    loops = own_loops.get();
+  }
+  executor = options.executor;
+  if (executor == nullptr) {
+    const int threads =
+        options.executor_threads > 0 ? options.executor_threads : std::max(4, 2 * Processors());
+    own_executor = std::make_unique<ThreadPool>(
+        ThreadPool::Options{.threads = threads, .capacity = options.executor_capacity});
+    executor = own_executor.get();
+  }
+  methods.PrepareFor(loops->size());
+  started = true;
+  return absl::OkStatus();
+}
+
+void Server::Core::OnAccepted(std::unique_ptr<transport::ByteStream> stream, transport::EventLoop& loop) {
+  size_t index = 0;
+  while (&loops->loop(index) != &loop) ++index;
+  auto session = std::make_shared<ServerSession>(shared_from_this(), loop, index, std::move(stream));
+  {
+    absl::MutexLock lock(&mutex);
+    if (shutting_down) return;
+    sessions.insert(session);
+  }
+  session->Begin();
+}
+
+void Server::Core::OnSessionEnded(ServerSession& session) {
+  // Something of the session's is on the stack: it lives on to the end of this task.
+  session.loop().Post([ended = session.shared_from_this()] {});
+  absl::MutexLock lock(&mutex);
+  sessions.erase(session.shared_from_this());
+}
+
+void Server::Core::ForEachSession(void (*task)(ServerSession& session)) {
+  absl::MutexLock lock(&mutex);
+  for (const std::shared_ptr<ServerSession>& session : sessions) {
+    session->loop().Post([session, task] { task(*session); });
+  }
+}
+
+bool Server::Core::WaitForSessions(absl::Duration timeout) {
+  absl::MutexLock lock(&mutex);
+  return mutex.AwaitWithTimeout(absl::Condition(this, &Core::NoSessions), timeout);
+}
+
+// ---------------------------------------------------------------- Server
+
+Server::Server(ServerOptions options) : core_(std::make_shared<Core>(std::move(options))) {}
+
+Server::~Server() {
+  Shutdown(absl::ZeroDuration());
+  // Waits for handlers: nothing may run in a service that its owner is about to destroy.
+  core_->own_executor.reset();
+  core_->own_loops.reset();
+}
+
+void Server::Register(Service& service) {
+  absl::MutexLock lock(&core_->start_mutex);
+  FERRY_CHECK(!core_->started, "Server::Register was called after Listen");
+  core_->registered.Update(core_->methods.Add(service));
+}
+
+absl::Status Server::Listen(std::string_view address) {
+  absl::StatusOr<transport::Address> parsed = transport::Address::Parse(address);
+  if (!parsed.ok()) return parsed.status();
+  if (absl::Status started = core_->Start(); !started.ok()) return started;
+  const transport::Listener::Options options{.socket = core_->options.socket,
+                                             .reuse_port = core_->options.reuse_port};
+  absl::StatusOr<std::unique_ptr<transport::Listener>> listener =
+      transport::Listener::Create(*parsed, options, *core_->loops, core_);
+  if (!listener.ok()) return listener.status();
+  {
+    absl::MutexLock lock(&core_->mutex);
+    if (!core_->shutting_down) {
+      core_->listeners.push_back(*std::move(listener));
+      return absl::OkStatus();
+    }
+  }
+  return absl::FailedPreconditionError("the server is shut down");
+}
+
+std::vector<std::string> Server::addresses() const {
+  std::vector<std::string> addresses;
+  absl::MutexLock lock(&core_->mutex);
+  for (const auto& listener : core_->listeners) addresses.push_back(listener->address());
+  return addresses;
+}
+
+absl::Status Server::Serve(std::unique_ptr<transport::ByteStream> stream) {
+  if (absl::Status started = core_->Start(); !started.ok()) return started;
+  transport::EventLoop& loop = core_->loops->Next();
+  loop.Post([core = core_, &loop, stream = std::move(stream)]() mutable {
+    core->OnAccepted(std::move(stream), loop);
+  });
+  return absl::OkStatus();
+}
+
+void Server::Shutdown(absl::Duration grace) {
+  FERRY_CHECK(!transport::EventLoop::InAnyLoop(), "Server::Shutdown was called on an event loop's thread");
+  std::vector<std::unique_ptr<transport::Listener>> listeners;
+  {
+    absl::MutexLock lock(&core_->mutex);
+    if (std::exchange(core_->shutting_down, true)) return;
+    listeners.swap(core_->listeners);
+  }
+  listeners.clear();
+  core_->ForEachSession([](ServerSession& session) { session.Drain(); });
+  if (core_->WaitForSessions(grace)) return;
+  core_->ForEachSession(
+      [](ServerSession& session) { session.Close(absl::CancelledError("the server shut down")); });
+  core_->WaitForSessions(absl::InfiniteDuration());
+}
+
+}  // namespace ferry

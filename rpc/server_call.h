@@ -1,0 +1,135 @@
+// One call being served, and the handle through which a handler ends it.
+#ifndef FERRY_RPC_SERVER_CALL_H_
+#define FERRY_RPC_SERVER_CALL_H_
+
+#include <google/protobuf/message_lite.h>
+
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "ferry/rpc/executor.h"
+#include "ferry/rpc/message_assembly.h"
+#include "ferry/rpc/server_context.h"
+#include "ferry/transport/frame.h"
+
+namespace ferry {
+
+class CallRecycler;
+struct ServedMethod;
+
+// A ServerCall is one call on the server, from its request to its one end. Call objects are recycled, with
+// their messages, by the session that runs them.
+//
+// Belongs to the session until the handler is started, then to the handler until End(), then to the session
+// again.
+class ServerCall : public Executor::Task {
+ public:
+  // An Owner runs calls and is told when one has ended. A server session is one.
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    // Starts the handler of `call`, unless nobody waits for its answer any more, on an executor's thread.
+    virtual void RunCall(ServerCall& call) = 0;
+    // Sends the reply, or `status` if it is not OK, and takes the call back. Called once for each call, from
+    // any thread.
+    virtual void EndCall(ServerCall& call, absl::Status status) = 0;
+  };
+
+  ServerContext& context() { return context_; }
+  virtual google::protobuf::MessageLite& request_message() = 0;
+  virtual google::protobuf::MessageLite& reply_message() = 0;
+
+  // Forgets the messages and their memory; Clear() would keep the memory for the next call.
+  virtual void DropMessages() = 0;
+
+  // Ends the call: called exactly once, from any thread, by the handle.
+  void End(absl::Status status) { owner->EndCall(*this, std::move(status)); }
+
+  void Run() final { owner->RunCall(*this); }
+
+  // The rest is the owner's. It is kept alive by its calls.
+  std::shared_ptr<Owner> owner;
+  ServedMethod* method = nullptr;
+  CallRecycler* recycler = nullptr;
+  transport::StreamId stream;
+  uint8_t priority = 0;
+  // A request that arrives in fragments, and is parsed when the call is run.
+  MessageAssembly request_fragments;
+  // What a request in one frame takes of the budget.
+  size_t charged_bytes = 0;
+  // The handler has not seen the call, and will not.
+  bool not_executed = false;
+  // In a list of free calls.
+  ServerCall* next_free = nullptr;
+
+ private:
+  ServerContext context_;
+};
+
+template <typename Request, typename Reply>
+class UnaryServerCall;
+
+// A UnaryCall is a handler's hold on one unary call: it finishes the call once, now or later, on any thread.
+//
+//   void StartGreet(ferry::UnaryCall<GreetRequest, GreetReply> call) override {
+//     queue_.Add([call = std::move(call)]() mutable {
+//       call.reply().set_text("hello, " + call.request().name());
+//       std::move(call).Finish(absl::OkStatus());
+//     });
+//   }
+//
+// Movable, not copyable. Thread-compatible. A handle that is destroyed without Finish ends its call with
+// INTERNAL. The call's request, reply and context are valid until Finish.
+template <typename Request, typename Reply>
+class UnaryCall {
+ public:
+  explicit UnaryCall(UnaryServerCall<Request, Reply>& call) : call_(&call) {}
+  UnaryCall(UnaryCall&& other) noexcept : call_(std::exchange(other.call_, nullptr)) {}
+  UnaryCall& operator=(UnaryCall&& other) noexcept {
+    std::swap(call_, other.call_);
+    return *this;
+  }
+  ~UnaryCall() {
+    if (call_ != nullptr)
+      call_->End(absl::InternalError("the handler dropped the call without finishing it"));
+  }
+
+  ServerContext& context() const { return call_->context(); }
+  const Request& request() const { return call_->request(); }
+  Reply& reply() const { return call_->reply(); }
+
+  // Ends the call with reply() if `status` is OK, and with `status` otherwise. The handle is empty
+  // afterwards.
+  void Finish(absl::Status status) && { std::exchange(call_, nullptr)->End(std::move(status)); }
+
+ private:
+  UnaryServerCall<Request, Reply>* call_;
+};
+
+// A UnaryServerCall is a ServerCall with messages of the method's types.
+template <typename Request, typename Reply>
+class UnaryServerCall final : public ServerCall {
+ public:
+  UnaryServerCall() { DropMessages(); }
+
+  const Request& request() const { return *request_; }
+  Reply& reply() { return *reply_; }
+  UnaryCall<Request, Reply> Handle() { return UnaryCall<Request, Reply>(*this); }
+
+  google::protobuf::MessageLite& request_message() override { return *request_; }
+  google::protobuf::MessageLite& reply_message() override { return *reply_; }
+  void DropMessages() override {
+    request_.emplace();
+    reply_.emplace();
+  }
+
+ private:
+  std::optional<Request> request_;
+  std::optional<Reply> reply_;
+};
+
+}  // namespace ferry
+
+#endif  // FERRY_RPC_SERVER_CALL_H_

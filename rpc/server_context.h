@@ -1,0 +1,70 @@
+// What a handler knows of its call beside the request.
+#ifndef FERRY_RPC_SERVER_CONTEXT_H_
+#define FERRY_RPC_SERVER_CONTEXT_H_
+
+#include <atomic>
+#include <string>
+
+#include "absl/time/time.h"
+#include "ferry/rpc/metadata.h"
+#include "ferry/transport/clock.h"
+
+namespace ferry {
+
+// A ServerContext is the server's side of one call's surroundings: who calls, until when, and the metadata
+// both ways.
+//
+// Belongs to the handler from the start of the call until it ends; cancelled() and the times are Thread-safe.
+// Valid until the call has ended.
+class ServerContext {
+ public:
+  // The caller's address: "127.0.0.1:41234", "[::1]:41234", "unix:" or "in-process".
+  const std::string& peer() const { return *peer_; }
+
+  // What is left of the time the client gives the call; infinite if it set no limit, never negative.
+  absl::Duration time_left() const;
+
+  // When the call expires, on this machine's wall clock; infinite if it never does.
+  absl::Time deadline() const;
+
+  // Whether nobody waits for the answer any more: the client has cancelled or gone, or the deadline has
+  // passed. Once true it stays true.
+  bool cancelled() const;
+
+  // What the client sent with its request.
+  const Metadata& request_metadata() const { return request_metadata_; }
+
+  // Sent before the reply, and with the call's end, whatever its status. Together with the status they may
+  // not exceed the client's limit (16 KiB unless it says otherwise); beyond it the call ends with
+  // RESOURCE_EXHAUSTED.
+  Metadata& initial_metadata() { return initial_metadata_; }
+  Metadata& trailing_metadata() { return trailing_metadata_; }
+
+  // For the session that runs the call: makes this the context of a new call, which has `timeout` from `now`
+  // on. `peer` and `clock` must outlive it.
+  void Begin(const std::string& peer, const transport::Clock& clock, transport::Instant now,
+             absl::Duration timeout);
+  // What the client has given the call; infinite if it set no limit.
+  absl::Duration timeout() const { return timeout_; }
+  Metadata& mutable_request_metadata() { return request_metadata_; }
+  bool has_reply_metadata() const { return !initial_metadata_.empty() || !trailing_metadata_.empty(); }
+  // Whether the deadline has passed.
+  bool expired() const { return deadline_ != transport::Instant::Infinite() && clock_->Now() >= deadline_; }
+  // Thread-safe.
+  void Cancel() { cancelled_.store(true, std::memory_order_release); }
+
+ private:
+  const std::string* peer_ = nullptr;
+  const transport::Clock* clock_ = nullptr;
+  absl::Duration timeout_ = absl::InfiniteDuration();
+  transport::Instant deadline_ = transport::Instant::Infinite();
+  // Set by Cancel() on the connection's loop, read by the handler anywhere; it publishes nothing else.
+  std::atomic<bool> cancelled_{false};
+  Metadata request_metadata_;
+  Metadata initial_metadata_;
+  Metadata trailing_metadata_;
+};
+
+}  // namespace ferry
+
+#endif  // FERRY_RPC_SERVER_CONTEXT_H_

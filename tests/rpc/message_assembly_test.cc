@@ -1,0 +1,69 @@
+#include "ferry/rpc/message_assembly.h"
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "ferry/rpc/budget.h"
+#include "gtest/gtest.h"
+
+namespace ferry {
+namespace {
+
+TEST(MessageAssemblyTest, PutsFragmentsTogether) {
+  Budget budget(100);
+  MessageAssembly assembly;
+  ASSERT_TRUE(assembly.Begin(5, 100, budget).ok());
+  EXPECT_EQ(budget.used(), 5u);
+  EXPECT_TRUE(assembly.Append("he").ok());
+  EXPECT_FALSE(assembly.whole());
+  EXPECT_TRUE(assembly.Append("").ok());
+  EXPECT_TRUE(assembly.Append("llo").ok());
+  EXPECT_TRUE(assembly.whole());
+  EXPECT_EQ(assembly.bytes(), "hello");
+}
+
+TEST(MessageAssemblyTest, RefusesAMessageOverTheLimitWithoutTakingRoom) {
+  Budget budget(1000);
+  MessageAssembly assembly;
+  EXPECT_EQ(assembly.Begin(101, 100, budget),
+            absl::ResourceExhaustedError("message is 101 bytes, limit is 100"));
+  EXPECT_FALSE(assembly.active());
+  EXPECT_EQ(budget.used(), 0u);
+}
+
+TEST(MessageAssemblyTest, RefusesAMessageThatTheBudgetHasNoRoomFor) {
+  Budget budget(100);
+  ASSERT_TRUE(budget.Take(60));
+  MessageAssembly assembly;
+  EXPECT_EQ(assembly.Begin(41, 1000, budget),
+            absl::ResourceExhaustedError("message is 41 bytes, but 60 of 100 bytes for messages are in use"));
+  EXPECT_FALSE(assembly.active());
+  EXPECT_EQ(budget.used(), 60u);
+}
+
+TEST(MessageAssemblyTest, RefusesFragmentsThatDoNotAddUp) {
+  Budget budget(100);
+  MessageAssembly assembly;
+  ASSERT_TRUE(assembly.Begin(5, 100, budget).ok());
+  ASSERT_TRUE(assembly.Append("hell").ok());
+  EXPECT_EQ(assembly.TooShort(), absl::InternalError("fragments have 4 bytes, message_length is 5"));
+  EXPECT_EQ(assembly.Append("o!"), absl::InternalError("fragments have 6 bytes, message_length is 5"));
+  EXPECT_EQ(assembly.bytes(), "hell");
+}
+
+TEST(MessageAssemblyTest, GivesTheBudgetBack) {
+  Budget budget(100);
+  {
+    MessageAssembly assembly;
+    ASSERT_TRUE(assembly.Begin(60, 100, budget).ok());
+    assembly.Reset();
+    assembly.Reset();
+    EXPECT_EQ(budget.used(), 0u);
+    ASSERT_TRUE(assembly.Begin(60, 100, budget).ok());
+    EXPECT_EQ(budget.used(), 60u);
+  }
+  EXPECT_EQ(budget.used(), 0u);
+}
+
+}  // namespace
+}  // namespace ferry

@@ -1,0 +1,537 @@
+// How a server's session runs the calls of a client that keeps to the protocol.
+#include "ferry/rpc/server_session.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "ferry/rpc/metadata.h"
+#include "ferry/rpc/wire.h"
+#include "ferry/rpc/wire.pb.h"
+#include "ferry/transport/frame.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/echo_service.h"
+#include "tests/testing/raw_peer.h"
+#include "tests/testing/session_server.h"
+
+namespace ferry {
+namespace {
+
+using absl::StatusCode;
+using test::EncodeFrame;
+using test::EncodeHeadFrame;
+using test::EncodeRequest;
+using test::kEchoId;
+using test::kFailId;
+using test::kWaitId;
+using test::RawPeer;
+using test::ReceivedFrame;
+using test::SessionServer;
+using testing::SizeIs;
+using transport::FrameType;
+using transport::kEndStream;
+using transport::kMore;
+using transport::StreamId;
+
+std::string EncodedText(const std::string& text) {
+  test::Text message;
+  message.set_text(text);
+  return message.SerializeAsString();
+}
+
+std::string Cancel(uint32_t slot, uint32_t generation) {
+  return EncodeHeadFrame(FrameType::kCancel, "", StreamId::Make(slot, generation));
+}
+
+std::string Fragment(uint32_t slot, const std::string& bytes, uint8_t flags) {
+  return EncodeFrame({.type = FrameType::kMessage, .flags = flags, .stream = StreamId::Make(slot, 0)}, "",
+                     bytes);
+}
+
+std::string LengthHead(uint64_t length) {
+  wire::RequestHead head;
+  head.set_message_length(length);
+  return head.SerializeAsString();
+}
+
+class ServerSessionTest : public testing::TestWithParam<size_t> {
+ protected:
+  SessionServer::Options Options() const { return {.slice = GetParam()}; }
+
+  void ExpectStatus(const ReceivedFrame& frame, StatusCode code, const std::string& text, bool not_executed) {
+    const WireStatus told = frame.status();
+    EXPECT_EQ(told.status.code(), code);
+    EXPECT_EQ(std::string(told.status.message()), text);
+    EXPECT_EQ(told.not_executed, not_executed);
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Slices, ServerSessionTest, testing::Values(static_cast<size_t>(-1), size_t{1}),
+                         [](const auto& slice) { return slice.param == 1 ? "OneByte" : "Whole"; });
+
+// ---------------------------------------------------------------- Calls and answers
+
+TEST_P(ServerSessionTest, AnswersACall) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.slot = 7, .method = kEchoId, .message = EncodedText("hello")}));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  EXPECT_EQ(frames[0].header.type, FrameType::kResponse);
+  EXPECT_EQ(frames[0].header.flags, kEndStream);
+  EXPECT_EQ(frames[0].header.stream, StreamId::Make(7, 0));
+  EXPECT_EQ(frames[0].head(), "");
+  EXPECT_EQ(frames[0].message(), EncodedText("hello"));
+}
+
+TEST_P(ServerSessionTest, AnswersWithTheStatusItsDetailsAndMetadata) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.method = kFailId, .message = EncodedText("7")}));
+  const std::optional<ReceivedFrame> answer = peer->TakeFrame();
+  ASSERT_TRUE(answer.has_value());
+  const WireStatus told = answer->status();
+  EXPECT_EQ(told.status.code(), StatusCode::kNotFound);
+  EXPECT_EQ(told.status.message(), "no user 7");
+  EXPECT_TRUE(told.status.GetPayload("type.googleapis.com/google.protobuf.StringValue").has_value());
+  EXPECT_EQ(told.trailing_metadata, Metadata({{"shard", "3"}}));
+  EXPECT_FALSE(told.not_executed);
+}
+
+TEST_P(ServerSessionTest, CarriesMetadataBothWays) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  Metadata seen;
+  server.service().on_echo = [&](auto call) {
+    seen = call.context().request_metadata();
+    call.context().initial_metadata().Add("cache", "miss");
+    call.context().trailing_metadata().Add("shard", "3");
+    std::move(call).Finish(absl::OkStatus());
+  };
+  const absl::StatusOr<std::string> head = EncodeRequestHead({{"user", "ada"}, {"user", "\xff"}}, 0, 16384);
+  peer->Send(EncodeRequest({.method = kEchoId, .head = *head}));
+  const std::optional<ReceivedFrame> answer = peer->TakeFrame();
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(seen, Metadata({{"user", "ada"}, {"user", "\xff"}}));
+  EXPECT_EQ(answer->head(), *EncodeResponseHead({{"cache", "miss"}}, {{"shard", "3"}}, 0, 16384));
+}
+
+TEST_P(ServerSessionTest, EndsACallWhoseMetadataTheClientCannotTake) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  server.service().on_echo = [](auto call) {
+    call.context().trailing_metadata().Add("large", std::string(20'000, 'x'));
+    std::move(call).Finish(absl::OkStatus());
+  };
+  peer->Send(EncodeRequest({.method = kEchoId}));
+  const std::optional<ReceivedFrame> answer = peer->TakeFrame();
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->status().status.code(), StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(answer->status().status.message()), testing::HasSubstr("limit is 16384"));
+}
+
+TEST_P(ServerSessionTest, AnswersWithTheRequestsPriority) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  for (const auto& [sent, answered] : {std::pair{1, 1}, {2, 2}, {3, 0}}) {
+    for (const uint64_t method : {kEchoId, kFailId, uint64_t{1}}) {
+      const uint32_t slot = static_cast<uint32_t>(sent) + (method == kEchoId   ? 10
+                                                           : method == kFailId ? 20
+                                                                               : 30);
+      std::string request = EncodeRequest({.slot = slot, .method = method});
+      request[5] = static_cast<char>(sent);
+      peer->Send(request);
+      const std::optional<ReceivedFrame> answer = peer->TakeFrame();
+      ASSERT_TRUE(answer.has_value());
+      EXPECT_EQ(answer->header.priority(), answered);
+    }
+  }
+}
+
+TEST_P(ServerSessionTest, TakesARequestInFragments) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  const std::string message = EncodedText("hello");
+  peer->Send(EncodeRequest({.slot = 2,
+                            .method = kEchoId,
+                            .flags = kMore,
+                            .head = LengthHead(message.size()),
+                            .message = message.substr(0, 2)}));
+  peer->Send(EncodeRequest({.slot = 1, .method = kEchoId, .message = EncodedText("between")}));
+  EXPECT_EQ(peer->TakeFrame()->message(), EncodedText("between"));
+  peer->Send(Fragment(2, message.substr(2, 3), kMore) + Fragment(2, message.substr(5), kEndStream));
+  const std::optional<ReceivedFrame> answer = peer->TakeFrame();
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->header.stream, StreamId::Make(2, 0));
+  EXPECT_EQ(answer->message(), message);
+  EXPECT_EQ(server.shared().request_budget.used(), 0u);
+}
+
+TEST_P(ServerSessionTest, SendsALargeReplyInFragments) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  const std::string text(150'000, 'x');
+  server.service().on_echo = [&](auto call) {
+    call.reply().set_text(text);
+    std::move(call).Finish(absl::OkStatus());
+  };
+  peer->Send(EncodeRequest({.method = kEchoId}));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(3));
+  EXPECT_EQ(frames[0].header.type, FrameType::kResponse);
+  EXPECT_EQ(frames[0].header.flags, kMore);
+  EXPECT_EQ(frames[0].head(), *EncodeResponseHead({}, {}, EncodedText(text).size(), 16384));
+  EXPECT_EQ(frames[0].message().size(), 65'536u);
+  EXPECT_EQ(frames[1].header.type, FrameType::kMessage);
+  EXPECT_EQ(frames[1].header.flags, kMore);
+  EXPECT_EQ(frames[1].message().size(), 65'536u);
+  EXPECT_EQ(frames[2].header.flags, kEndStream);
+  EXPECT_EQ(frames[0].message() + frames[1].message() + frames[2].message(), EncodedText(text));
+}
+
+TEST_P(ServerSessionTest, RefusesAReplyThatTheClientDoesNotTake) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet({.max_message = 65'536});
+  server.service().on_echo = [](auto call) {
+    call.reply().set_text(std::string(65'536, 'x'));
+    std::move(call).Finish(absl::OkStatus());
+  };
+  peer->Send(EncodeRequest({.method = kEchoId}));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  ExpectStatus(frames[0], StatusCode::kResourceExhausted,
+               "the reply of ferry.test.Echo/Echo is 65540 bytes, the client's limit is 65536", false);
+}
+
+TEST_P(ServerSessionTest, UsesASlotAgain) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  for (uint32_t call = 0; call < 5000; ++call) {
+    const uint32_t generation = call % StreamId::kGenerations;
+    peer->Send(EncodeRequest({.generation = generation, .method = kEchoId, .message = EncodedText("x")}));
+    const std::optional<ReceivedFrame> answer = peer->TakeFrame();
+    ASSERT_TRUE(answer.has_value()) << "call " << call;
+    ASSERT_EQ(answer->header.stream, StreamId::Make(1, generation));
+  }
+}
+
+TEST_P(ServerSessionTest, EndsACallWhoseHandlerDropsIt) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.method = kWaitId}));
+  server.Settle();
+  server.service().held.clear();
+  const std::optional<ReceivedFrame> answer = peer->TakeFrame();
+  ASSERT_TRUE(answer.has_value());
+  ExpectStatus(*answer, StatusCode::kInternal, "the handler dropped the call without finishing it", false);
+}
+
+TEST_P(ServerSessionTest, ClearsRecycledCalls) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  std::vector<const void*> calls;
+  server.service().on_echo = [&](auto call) {
+    calls.push_back(&call.request());
+    EXPECT_TRUE(call.reply().text().empty());
+    EXPECT_TRUE(call.context().initial_metadata().empty());
+    EXPECT_EQ(call.context().time_left(), absl::InfiniteDuration());
+    EXPECT_FALSE(call.context().cancelled());
+    call.reply().set_text("something");
+    call.context().initial_metadata().Add("a", "b");
+    std::move(call).Finish(absl::OkStatus());
+  };
+  for (uint32_t generation = 0; generation < 3; ++generation) {
+    peer->Send(EncodeRequest({.generation = generation, .method = kEchoId, .message = EncodedText("x")}));
+    ASSERT_TRUE(peer->TakeFrame().has_value());
+  }
+  EXPECT_EQ(calls[0], calls[1]);
+  EXPECT_EQ(calls[0], calls[2]);
+}
+
+// ---------------------------------------------------------------- Cancelling
+
+TEST_P(ServerSessionTest, DoesNotStartACallThatIsCancelledBefore) {
+  SessionServer server(Options());
+  server.hold_executor = true;
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.method = kEchoId}) + Cancel(1, 0));
+  server.Settle();
+  EXPECT_THAT(peer->TakeFrames(), SizeIs(0));
+  server.hold_executor = false;
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  EXPECT_EQ(frames[0].status().status.code(), StatusCode::kCancelled);
+  EXPECT_TRUE(frames[0].status().not_executed);
+  EXPECT_EQ(server.service().started, 0);
+}
+
+TEST_P(ServerSessionTest, TellsARunningHandlerOfCancel) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.method = kWaitId}));
+  server.Settle();
+  ASSERT_THAT(server.service().held, SizeIs(1));
+  EXPECT_FALSE(server.service().held[0].context().cancelled());
+  peer->Send(Cancel(1, 0) + Cancel(1, 0));
+  EXPECT_TRUE(server.service().held[0].context().cancelled());
+  EXPECT_THAT(peer->TakeFrames(), SizeIs(0)) << "the slot is in use until the handler lets go";
+  server.service().FinishHeld(absl::OkStatus());
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  ExpectStatus(frames[0], StatusCode::kCancelled, "the client cancelled the call", false);
+}
+
+TEST_P(ServerSessionTest, EndsACancelledCallAsItsHandlerDoes) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.method = kWaitId}) + Cancel(1, 0));
+  server.Settle();
+  ASSERT_THAT(server.service().held, SizeIs(0)) << "cancelled before it began";
+  peer->Send(EncodeRequest({.generation = 1, .method = kWaitId}));
+  server.Settle();
+  peer->Send(Cancel(1, 1));
+  server.service().FinishHeld(absl::DataLossError("half done"));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(2));
+  EXPECT_EQ(frames[1].status().status, absl::DataLossError("half done"));
+}
+
+TEST_P(ServerSessionTest, CancelsARequestThatIsNotWhole) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.method = kEchoId, .flags = kMore, .head = LengthHead(100), .message = "x"}));
+  peer->Send(Cancel(1, 0) + Fragment(1, "y", kMore));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  ExpectStatus(frames[0], StatusCode::kCancelled, "the client cancelled the call", true);
+  EXPECT_EQ(server.shared().request_budget.used(), 0u);
+}
+
+TEST_P(ServerSessionTest, IgnoresACancelThatComesAfterTheAnswer) {
+  SessionServer::Options options = Options();
+  options.echo_inline = true;
+  SessionServer server(options);
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.method = kEchoId}) + Cancel(1, 0) +
+             EncodeRequest({.generation = 1, .method = kEchoId}));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(2));
+  EXPECT_EQ(frames[0].header.type, FrameType::kResponse);
+  EXPECT_EQ(frames[1].header.type, FrameType::kResponse);
+}
+
+// ---------------------------------------------------------------- Deadlines
+
+TEST_P(ServerSessionTest, SaysThatTheDeadlinePassedWhileTheHandlerRan) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.method = kWaitId, .timeout_us = 20'000}));
+  server.Settle();
+  EXPECT_EQ(server.service().held[0].context().time_left(), absl::Milliseconds(20));
+  server.Advance(absl::Milliseconds(30));
+  EXPECT_TRUE(server.service().held[0].context().cancelled());
+  EXPECT_EQ(server.service().held[0].context().time_left(), absl::ZeroDuration());
+  server.service().FinishHeld(absl::OkStatus());
+  const std::optional<ReceivedFrame> answer = peer->TakeFrame();
+  ASSERT_TRUE(answer.has_value());
+  ExpectStatus(*answer, StatusCode::kDeadlineExceeded, "deadline of 20ms exceeded before the handler ended",
+               false);
+}
+
+TEST(ServerSessionInlineTest, DoesNotStartACallWhoseTimeTheCallsBeforeItTook) {
+  SessionServer server({.echo_inline = true});
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  server.service().on_echo = [&](auto call) {
+    server.clock().Advance(absl::Milliseconds(5));
+    std::move(call).Finish(absl::OkStatus());
+  };
+  peer->Send(EncodeRequest({.slot = 1, .method = kEchoId}) +
+             EncodeRequest({.slot = 2, .method = kEchoId, .timeout_us = 5000}));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(2));
+  EXPECT_EQ(server.service().started, 1);
+  EXPECT_EQ(frames[1].status().status.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(frames[1].status().not_executed);
+}
+
+// ---------------------------------------------------------------- The executor, and the loop
+
+TEST_P(ServerSessionTest, RefusesWhatTheExecutorHasNoRoomFor) {
+  SessionServer::Options options = Options();
+  options.executor_capacity = 2;
+  SessionServer server(options);
+  server.hold_executor = true;
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  std::string requests;
+  for (uint32_t slot = 1; slot <= 3; ++slot) requests += EncodeRequest({.slot = slot, .method = kEchoId});
+  peer->Send(requests);
+  std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  EXPECT_EQ(frames[0].header.stream.slot(), 3u);
+  ExpectStatus(frames[0], StatusCode::kResourceExhausted,
+               "the server's queue is full: 2 calls wait, which is the limit", true);
+  server.hold_executor = false;
+  frames = peer->TakeFrames();
+  EXPECT_THAT(frames, SizeIs(2));
+}
+
+TEST(ServerSessionInlineTest, MovesASlowInlineMethodToTheExecutorAndBack) {
+  SessionServer server(
+      {.inline_guard = {.budget = absl::Microseconds(50), .tolerance = 4, .time_away = absl::Seconds(10)},
+       .echo_inline = true});
+  server.hold_executor = true;
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  server.service().on_echo = [&](auto call) {
+    server.clock().Advance(absl::Microseconds(51));
+    std::move(call).Finish(absl::OkStatus());
+  };
+  uint32_t generation = 0;
+  const auto runs_inline = [&] {
+    peer->Send(EncodeRequest({.generation = generation++, .method = kEchoId}));
+    const bool answered = peer->TakeFrame().has_value();
+    server.executor().RunAll();
+    EXPECT_EQ(peer->TakeFrame().has_value(), !answered);
+    return answered;
+  };
+  // One that makes the session time calls, four that overstay.
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(runs_inline()) << i;
+  EXPECT_FALSE(runs_inline());
+  ASSERT_THAT(server.log(), SizeIs(1));
+  EXPECT_EQ(server.log()[0],
+            "method ferry.test.Echo/Echo repeatedly took longer than 50us on an event loop and runs on the "
+            "executor "
+            "for 10s");
+  server.Advance(absl::Seconds(10));
+  EXPECT_TRUE(runs_inline());
+}
+
+// ---------------------------------------------------------------- The connection's own frames
+
+TEST_P(ServerSessionTest, AnswersPing) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeFrame({.type = FrameType::kPing}, "", "12345678"));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  EXPECT_EQ(frames[0].header.type, FrameType::kPing);
+  EXPECT_EQ(frames[0].header.flags, transport::kAck);
+  EXPECT_EQ(frames[0].message(), "12345678");
+}
+
+TEST_P(ServerSessionTest, ClosesWhenTheClientSaysThatTheConnectionEnds) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.method = kWaitId}));
+  peer->Send(EncodeHeadFrame(FrameType::kStatus,
+                             EncodeStatusHead({.status = absl::InternalError("I am lost")}, 16384), {},
+                             kEndStream));
+  EXPECT_TRUE(peer->ended());
+  EXPECT_EQ(peer->TakeBytes(), "") << "no STATUS answers a STATUS";
+  EXPECT_EQ(server.open_sessions(), 0u);
+  EXPECT_TRUE(server.service().held[0].context().cancelled());
+}
+
+TEST_P(ServerSessionTest, GoesOnAfterTheClientsDrain) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  wire::DrainHead drain;
+  drain.set_last_ordinal(2);
+  peer->Send(EncodeRequest({.slot = 1, .method = kWaitId}) + EncodeRequest({.slot = 2, .method = 1}) +
+             EncodeHeadFrame(FrameType::kDrain, drain.SerializeAsString()));
+  EXPECT_THAT(peer->TakeFrames(), SizeIs(1));
+  server.service().FinishHeld(absl::OkStatus());
+  EXPECT_THAT(peer->TakeFrames(), SizeIs(1));
+  EXPECT_FALSE(peer->ended());
+}
+
+// ---------------------------------------------------------------- Ending
+
+TEST_P(ServerSessionTest, AnswersWhatHasBegunWhenTheClientStopsWriting) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(
+      EncodeRequest({.slot = 1, .method = kWaitId}) + EncodeRequest({.slot = 2, .method = kWaitId}) +
+      EncodeRequest({.slot = 3, .method = kEchoId, .flags = kMore, .head = LengthHead(9), .message = "x"}));
+  peer->FinishWriting();
+  std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  EXPECT_EQ(frames[0].header.stream.slot(), 3u);
+  ExpectStatus(frames[0], StatusCode::kCancelled, "the client stopped writing in the middle of the request",
+               true);
+  server.service().FinishHeld(absl::OkStatus());
+  EXPECT_THAT(peer->TakeFrames(), SizeIs(1));
+  EXPECT_FALSE(peer->ended());
+  server.service().FinishHeld(absl::OkStatus());
+  EXPECT_THAT(peer->TakeFrames(), SizeIs(1));
+  EXPECT_TRUE(peer->ended());
+  EXPECT_EQ(server.open_sessions(), 0u);
+}
+
+TEST_P(ServerSessionTest, LetsHandlersFinishAfterTheConnectionIsGone) {
+  SessionServer server(Options());
+  std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.slot = 1, .method = kWaitId}) + EncodeRequest({.slot = 2, .method = kWaitId}));
+  server.Settle();
+  server.hold_executor = true;
+  peer->Send(
+      EncodeRequest({.slot = 3, .method = kEchoId}) +
+      EncodeRequest({.slot = 4, .method = kEchoId, .flags = kMore, .head = LengthHead(9), .message = "x"}));
+  peer.reset();
+  server.Settle();
+  // The client has closed its side, which looks like the end of its writing until something is sent to it.
+  server.service().FinishHeld(absl::OkStatus());
+  server.Settle();
+  EXPECT_EQ(server.open_sessions(), 0u);
+  EXPECT_TRUE(server.service().held[0].context().cancelled());
+  server.service().FinishHeld(absl::OkStatus());
+  server.hold_executor = false;
+  server.Settle();
+  EXPECT_EQ(server.service().started, 2);
+  EXPECT_EQ(server.shared().request_budget.used(), 0u);
+}
+
+TEST_P(ServerSessionTest, DrainsByAnsweringWhatItAcceptedAndNothingElse) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.slot = 1, .method = kWaitId}) + EncodeRequest({.slot = 2, .method = 1}));
+  EXPECT_THAT(peer->TakeFrames(), SizeIs(1));
+  server.InLoop([&] { server.session().Drain(); });
+  server.InLoop([&] { server.session().Drain(); });
+  const std::vector<ReceivedFrame> drain = peer->TakeFrames();
+  ASSERT_THAT(drain, SizeIs(1));
+  EXPECT_EQ(drain[0].header.type, FrameType::kDrain);
+  wire::DrainHead head;
+  ASSERT_TRUE(head.ParseFromString(drain[0].head()));
+  EXPECT_EQ(head.last_ordinal(), 2u);
+
+  peer->Send(
+      EncodeRequest({.slot = 2, .generation = 1, .method = kEchoId}) + Cancel(2, 1) +
+      EncodeRequest({.slot = 3, .method = kEchoId, .flags = kMore, .head = LengthHead(9), .message = "x"}) +
+      Fragment(3, "y", kMore));
+  EXPECT_THAT(peer->TakeFrames(), SizeIs(0));
+  EXPECT_FALSE(peer->ended());
+  server.service().FinishHeld(absl::OkStatus());
+  const std::vector<ReceivedFrame> answers = peer->TakeFrames();
+  ASSERT_THAT(answers, SizeIs(1));
+  EXPECT_EQ(answers[0].header.stream, StreamId::Make(1, 0));
+  EXPECT_TRUE(peer->ended());
+  EXPECT_EQ(server.service().started, 1);
+}
+
+TEST_P(ServerSessionTest, DrainsAConnectionThatHasSaidNothing) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.Connect();
+  server.InLoop([&] { server.session().Drain(); });
+  EXPECT_TRUE(peer->ended());
+  EXPECT_EQ(peer->TakeBytes(), "") << "a client that did not say that it speaks our protocol is told nothing";
+}
+
+}  // namespace
+}  // namespace ferry
