@@ -1,0 +1,171 @@
+#include "ferry/codegen/service_writer.h"
+
+#include <cstddef>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/substitute.h"
+#include "ferry/codegen/comments.h"
+#include "ferry/codegen/format.h"
+
+namespace ferry::codegen {
+namespace {
+
+std::string ClassComment(const Service& service) {
+  const std::string own = ProtoComment(*service.descriptor);
+  return CommentLines(
+      absl::Substitute(
+          "$0$1$2 is the server's side of $3: override the handlers and register it with a ferry::Server. "
+          "Handlers run on several threads at once. What is not overridden answers UNIMPLEMENTED.",
+          own, own.empty() ? "" : "\n\n", service.service_class,
+          std::string(service.descriptor->full_name())),
+      0);
+}
+
+Signature Handler(const Method& method) {
+  return {
+      .result = "virtual ::absl::Status",
+      .name = method.name,
+      .parameters = {"::ferry::ServerContext& context", absl::StrCat("const ", method.request, "& request"),
+                     absl::StrCat(method.reply, "& reply")},
+      .end = ";"};
+}
+
+Signature StartHandler(const Method& method) {
+  return {.result = "virtual void",
+          .name = method.start_name,
+          .parameters = {absl::StrCat("::ferry::UnaryCall<", method.request, ", ", method.reply, "> call")},
+          .end = ";"};
+}
+
+std::string FullNameField(absl::string_view name) {
+  const std::string line = absl::StrCat("        .full_name = \"", name, "\",\n");
+  if (Fits(line.size() - 1)) return line;
+  const std::string below = absl::StrCat("            \"", name, "\",\n");
+  if (Fits(below.size() - 1)) return absl::StrCat("        .full_name =\n", below);
+  const size_t method = name.find('/') + 1;
+  const std::string first = absl::StrCat("\"", name.substr(0, method), "\"\n");
+  const std::string second = absl::StrCat("\"", name.substr(method), "\",\n");
+  const std::string begin = "        .full_name =";
+  if (!Fits(begin.size() + first.size())) {  // The newline is the space.
+    return absl::StrCat(begin, "\n            ", first, "            ", second);
+  }
+  return absl::StrCat(begin, " ", first, std::string(begin.size() + 1, ' '), second);
+}
+
+// A method, for the array of descriptors.
+std::string DescriptorEntry(const Method& method) {
+  std::string out =
+      absl::StrFormat("    {\n%s        .id = 0x%016x,\n", FullNameField(method.full_name), method.id);
+  if (method.run_inline) absl::StrAppend(&out, "        .run_inline = true,\n");
+  if (method.idempotent) absl::StrAppend(&out, "        .idempotent = true,\n");
+  if (method.timeout_us != 0) absl::StrAppend(&out, "        .timeout_us = ", method.timeout_us, ",\n");
+  return absl::StrCat(out, "    },\n");
+}
+
+// The runtime has to agree with the generator about ids.
+std::string AssertId(const Service& service, size_t i) {
+  const std::string begin = absl::Substitute("static_assert($0[$1].id ==", service.methods_constant, i);
+  const std::string end =
+      absl::Substitute("::ferry::MethodId($0[$1].full_name));\n", service.methods_constant, i);
+  const bool fits = Fits(begin.size() + end.size());  // The newline is the space.
+  return absl::StrCat(begin, fits ? " " : "\n              ", end);
+}
+
+std::string DefineHandler(const Service& service, size_t i) {
+  const Method& method = service.methods[i];
+  const Signature signature = {.result = "::absl::Status",
+                               .name = absl::StrCat(service.service_class, "::", method.name),
+                               .parameters = {"::ferry::ServerContext& /*context*/",
+                                              absl::StrCat("const ", method.request, "& /*request*/"),
+                                              absl::StrCat(method.reply, "& /*reply*/")},
+                               .end = " {"};
+  return absl::Substitute(
+      "\n"
+      "$0"
+      "  return ::ferry::UnimplementedMethod($1[$2]);\n"
+      "}\n",
+      Layout(signature, 0), service.methods_constant, i);
+}
+
+std::string DefineStartHandler(const Service& service, const Method& method) {
+  Signature signature = StartHandler(method);
+  signature.result = "void";
+  signature.name = absl::StrCat(service.service_class, "::", method.start_name);
+  signature.end = " {";
+  return absl::Substitute(
+      "\n"
+      "$0"
+      "$1"
+      "  ::std::move(call).Finish(::std::move(status));\n"
+      "}\n",
+      Layout(signature, 0),
+      LayoutInitialization(
+          "::absl::Status status",
+          absl::StrCat("this->", method.name, "(call.context(), call.request(), call.reply())")));
+}
+
+// One element of the array of ServerMethods.
+std::string ServerMethodEntry(const Service& service, size_t i) {
+  const std::string handler = absl::StrCat("&", service.service_class, "::", service.methods[i].start_name);
+  const std::string line = absl::StrCat("      ::ferry::UnaryServerMethod<", handler, ">(");
+  const std::string argument = absl::StrCat(service.methods_constant, "[", i, "]),\n");
+  if (Fits(line.size() + argument.size() - 1)) return absl::StrCat(line, argument);
+  if (Fits(line.size())) return absl::StrCat(line, "\n          ", argument);
+  return absl::StrCat("      ::ferry::UnaryServerMethod<\n          ", handler, ">(\n          ", argument);
+}
+
+std::string DefineMethods(const Service& service) {
+  const std::string head = absl::StrCat("::absl::Span<const ::ferry::ServerMethod> ", service.service_class,
+                                        "::ferry_methods() const {");
+  if (service.methods.empty()) {
+    const std::string one_line = absl::StrCat(head, " return {}; }");
+    return absl::StrCat("\n", Fits(one_line.size()) ? one_line : absl::StrCat(head, "\n  return {};\n}"),
+                        "\n");
+  }
+  std::string out =
+      absl::StrCat("\n", head, "\n  static constexpr ::ferry::ServerMethod kServerMethods[] = {\n");
+  for (size_t i = 0; i < service.methods.size(); ++i) absl::StrAppend(&out, ServerMethodEntry(service, i));
+  return absl::StrCat(out, "  };\n  return kServerMethods;\n}\n");
+}
+
+}  // namespace
+
+std::string DeclareService(const Service& service) {
+  std::string out = absl::Substitute(
+      "\n"
+      "$0"
+      "class $1 : public ::ferry::Service {\n"
+      " public:\n",
+      ClassComment(service), service.service_class);
+  for (const Method& method : service.methods) {
+    absl::StrAppend(&out, CommentLines(ProtoComment(*method.descriptor), 2), Layout(Handler(method), 2));
+    const std::string start_comment = absl::StrCat("Override this instead of ", method.name,
+                                                   " to finish calls later, or on another thread.");
+    absl::StrAppend(&out, CommentLines(start_comment, 2), Layout(StartHandler(method), 2), "\n");
+  }
+  return absl::StrCat(out,
+                      "  ::absl::Span<const ::ferry::ServerMethod> ferry_methods() const override;\n"
+                      "};\n");
+}
+
+std::string DefineMethodDescriptors(const Service& service) {
+  if (service.methods.empty()) return "";
+  std::string out =
+      absl::StrCat("\nconstexpr ::ferry::MethodDescriptor ", service.methods_constant, "[] = {\n");
+  for (const Method& method : service.methods) absl::StrAppend(&out, DescriptorEntry(method));
+  absl::StrAppend(&out, "};\n");
+  for (size_t i = 0; i < service.methods.size(); ++i) absl::StrAppend(&out, AssertId(service, i));
+  return out;
+}
+
+std::string DefineService(const Service& service) {
+  std::string out;
+  for (size_t i = 0; i < service.methods.size(); ++i) {
+    absl::StrAppend(&out, DefineHandler(service, i), DefineStartHandler(service, service.methods[i]));
+  }
+  return absl::StrCat(out, DefineMethods(service));
+}
+
+}  // namespace ferry::codegen
