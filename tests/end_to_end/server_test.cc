@@ -1,0 +1,178 @@
+// What a server serves, where it listens, and how it shuts down.
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/time/time.h"
+#include "ferry/rpc/channel.h"
+#include "ferry/rpc/server.h"
+#include "gtest/gtest.h"
+#include "tests/end_to_end/conformance.ferry.h"
+#include "tests/end_to_end/conformance_service.h"
+#include "tests/end_to_end/served.h"
+#include "tests/end_to_end/waiting.h"
+
+namespace ferry::test::e2e {
+namespace {
+
+using absl::StatusCode;
+
+TEST(ServerTest, ServesSeveralServicesOverOneConnection) {
+  Served served;
+  EXPECT_EQ(served.stub->EchoInline(MessageOf(1, 1))->id(), 1u);
+  EXPECT_EQ(served.other->Echo(MessageOf(2, 2))->id(), 2u);
+}
+
+TEST(ServerTest, ServesSeveralAddresses) {
+  const TemporaryDirectory directory;
+  TestConformance service;
+  Server server({.threads = 2});
+  server.Register(service);
+  ASSERT_TRUE(server.Listen("127.0.0.1:0").ok());
+  ASSERT_TRUE(server.Listen("127.0.0.1:0").ok());
+  ASSERT_TRUE(server.Listen(NewAddress("unix", directory)).ok());
+  ASSERT_EQ(server.addresses().size(), 3u);
+  EXPECT_EQ(server.addresses()[2], NewAddress("unix", directory));
+  for (const std::string& address : server.addresses()) {
+    SCOPED_TRACE(address);
+    const std::unique_ptr<Channel> channel = ChannelTo(address);
+    EXPECT_TRUE(ConformanceStub(*channel).EchoInline(Message()).ok());
+  }
+}
+
+TEST(ServerTest, RunsMethodsInlineAsItsOptionsSay) {
+  Served served("127.0.0.1:0", {.threads = 1,
+                                .run_inline = {{"ferry.test.e2e.Conformance/EchoInline", false},
+                                               {"ferry.test.e2e.Conformance/EchoExecutor", true}}});
+  EXPECT_FALSE(served.stub->EchoInline(Message())->on_loop());
+  EXPECT_TRUE(served.stub->EchoExecutor(Message())->on_loop());
+}
+
+TEST(ServerTest, SaysWhyItCannotListen) {
+  const TemporaryDirectory directory;
+  Server other({.threads = 1});
+  ASSERT_TRUE(other.Listen("127.0.0.1:0").ok());
+  ASSERT_TRUE(other.Listen(NewAddress("unix", directory)).ok());
+  const struct {
+    std::string name;
+    std::string address;
+    StatusCode code;
+    std::string problem;
+  } kCases[] = {
+      {"malformed", "nonsense", StatusCode::kInvalidArgument, "nonsense"},
+      {"port too large", "127.0.0.1:65536", StatusCode::kInvalidArgument, "65536, limit is 65535"},
+      {"port in use", other.addresses()[0], StatusCode::kFailedPrecondition, "Address already in use"},
+      {"path in use", other.addresses()[1], StatusCode::kAlreadyExists, "another server listens there"},
+      {"no such directory", "unix:" + directory.path() + "/none/socket", StatusCode::kNotFound,
+       "/none/socket"},
+  };
+  TestConformance service;
+  Server server({.threads = 1});
+  server.Register(service);
+  ASSERT_TRUE(server.Listen("127.0.0.1:0").ok());
+  for (const auto& c : kCases) {
+    SCOPED_TRACE(c.name);
+    const absl::Status status = server.Listen(c.address);
+    EXPECT_EQ(status.code(), c.code) << status;
+    EXPECT_TRUE(absl::StrContains(status.message(), c.problem)) << status;
+  }
+  ASSERT_EQ(server.addresses().size(), 1u);
+  const std::unique_ptr<Channel> channel = ChannelTo(server.addresses()[0]);
+  EXPECT_TRUE(ConformanceStub(*channel).EchoInline(Message()).ok());
+}
+
+TEST(ServerTest, SaysThatAMethodIsRegisteredTwice) {
+  TestConformance one, two;
+  Server server({.threads = 1});
+  server.Register(one);
+  server.Register(two);
+  const absl::Status status = server.Listen("127.0.0.1:0");
+  EXPECT_EQ(status.code(), StatusCode::kAlreadyExists) << status;
+  EXPECT_TRUE(absl::StrContains(status.message(), "ferry.test.e2e.Conformance/")) << status;
+}
+
+TEST(ServerTest, SaysThatAnOptionNamesNoMethod) {
+  TestConformance service;
+  Server server({.threads = 1, .run_inline = {{"ferry.test.e2e.Conformance/Nope", true}}});
+  server.Register(service);
+  const absl::Status status = server.Listen("127.0.0.1:0");
+  EXPECT_EQ(status.code(), StatusCode::kNotFound) << status;
+  EXPECT_TRUE(absl::StrContains(status.message(), "Conformance/Nope")) << status;
+}
+
+// ---------------------------------------------------------------- Shutdown
+
+TEST(ShutdownTest, WaitsForCallsInFlight) {
+  for (const std::string& transport : AvailableTransports()) {
+    SCOPED_TRACE(transport);
+    Served served(transport);
+    Later<absl::StatusOr<Message>> held_ended, blocked_ended;
+    served.stub->Hold(MessageOf(1, 1), {},
+                      [&](absl::StatusOr<Message> reply) { held_ended.Set(std::move(reply)); });
+    served.stub->Block(MessageOf(2, 2), {},
+                       [&](absl::StatusOr<Message> reply) { blocked_ended.Set(std::move(reply)); });
+    HeldCall held = served.service.TakeHeld();
+    ASSERT_TRUE(served.service.WaitForBlocked(1));
+    Later<bool> shut_down;
+    std::thread shutdown([&] {
+      served.server->Shutdown(kLongTime);
+      shut_down.Set(true);
+    });
+    // New calls are refused, on the old connection and on new ones.
+    absl::Status refused;
+    EXPECT_TRUE(Eventually([&] {
+      refused = served.stub->EchoInline(Message()).status();
+      return !refused.ok();
+    }));
+    EXPECT_EQ(refused.code(), StatusCode::kUnavailable) << refused;
+    EXPECT_FALSE(held.context().cancelled());
+    held.reply().set_id(1);
+    std::move(held).Finish(absl::OkStatus());
+    served.service.Unblock();
+    ASSERT_TRUE(held_ended.Wait().ok()) << held_ended.Wait().status();
+    EXPECT_EQ(held_ended.Wait()->id(), 1u);
+    ASSERT_TRUE(blocked_ended.Wait().ok()) << blocked_ended.Wait().status();
+    EXPECT_EQ(blocked_ended.Wait()->id(), 2u);
+    shut_down.Wait();
+    shutdown.join();
+    EXPECT_FALSE(served.stub->EchoInline(Message()).ok());
+  }
+}
+
+TEST(ShutdownTest, CancelsCallsAfterTheGrace) {
+  Served served;
+  Later<absl::Status> held_ended, waiting_ended;
+  served.stub->Hold(Message(), {}, [&](absl::StatusOr<Message> reply) { held_ended.Set(reply.status()); });
+  served.stub->WaitUntilCancelled(Message(), {},
+                                  [&](absl::StatusOr<Message> reply) { waiting_ended.Set(reply.status()); });
+  HeldCall held = served.service.TakeHeld();
+  ASSERT_TRUE(served.service.WaitForWaiting(1));
+  served.server->Shutdown(absl::Milliseconds(10));
+  EXPECT_TRUE(held.context().cancelled());
+  EXPECT_TRUE(served.service.WaitForCancelled(1));
+  EXPECT_EQ(held_ended.Wait().code(), StatusCode::kUnavailable) << held_ended.Wait();
+  EXPECT_EQ(waiting_ended.Wait().code(), StatusCode::kUnavailable) << waiting_ended.Wait();
+  std::move(held).Finish(absl::OkStatus());
+  // The second time there is nothing to do.
+  served.server->Shutdown(kLongTime);
+}
+
+TEST(ShutdownTest, OfAServerThatNobodyCalledEndsAtOnce) {
+  Server({.threads = 1}).Shutdown(kLongTime);
+  Server server({.threads = 2});
+  ASSERT_TRUE(server.Listen("127.0.0.1:0").ok());
+  server.Shutdown(kLongTime);
+}
+
+TEST(ShutdownTest, DoesNotWaitForIdleConnections) {
+  Served served;
+  ASSERT_TRUE(served.stub->EchoInline(Message()).ok());
+  served.server->Shutdown(kLongTime);
+}
+
+}  // namespace
+}  // namespace ferry::test::e2e
