@@ -1,0 +1,156 @@
+#include "ferry/benchmarks/ferry_echo.h"
+
+#include <deque>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "benchmarks/echo.ferry.h"
+#include "benchmarks/echo.pb.h"
+#include "ferry/benchmarks/echo_service.h"
+#include "ferry/rpc/call_options.h"
+#include "ferry/rpc/channel.h"
+#include "ferry/rpc/server.h"
+#include "ferry/transport/loop_group.h"
+
+namespace ferry::bench {
+namespace {
+
+class FerryServer final : public EchoServer {
+ public:
+  FerryServer() : server_(ServerOptions{.threads = 1}) { server_.Register(handlers_); }
+
+  absl::Status Listen(const std::string& address) { return server_.Listen(address); }
+  std::string address() const override { return server_.addresses().front(); }
+
+ private:
+  EchoHandlers handlers_;
+  Server server_;
+};
+
+// Calls the method that does `workload`, in the form that takes `arguments`.
+template <typename... Arguments>
+auto Call(EchoStub& stub, Workload workload, Arguments&&... arguments) {
+  switch (workload) {
+    case Workload::kExecutor:
+      return stub.EchoExecutor(std::forward<Arguments>(arguments)...);
+    case Workload::kLater:
+      return stub.EchoLater(std::forward<Arguments>(arguments)...);
+    case Workload::kUnary:
+      break;
+  }
+  return stub.Echo(std::forward<Arguments>(arguments)...);
+}
+
+// OK if `reply` is the echo of `request`.
+absl::Status Check(const absl::Status& status, const EchoRequest& request, const EchoReply& reply) {
+  if (status.ok() && reply.payload().size() != request.payload().size()) {
+    return absl::DataLossError("the server sent another payload back");
+  }
+  return status;
+}
+
+absl::Status RunBlocking(EchoStub& stub, const EchoRequest& request, Workload workload, Meter& meter) {
+  EchoReply reply;
+  const CallOptions options;
+  for (int64_t start = NowNanos(), now = start;; start = now) {
+    absl::Status status = Check(Call(stub, workload, request, reply, options), request, reply);
+    if (!status.ok()) return status;
+    now = NowNanos();
+    if (!meter.GoOn(start, now)) return absl::OkStatus();
+  }
+}
+
+// A CallbackLoad keeps calls in flight whose callbacks begin the next.
+//
+// All callbacks run on the channels' one loop, to which everything belongs after Run has begun the first
+// calls.
+class CallbackLoad {
+ public:
+  CallbackLoad(const EchoRequest& request, Workload workload, Meter& meter)
+      : request_(request), workload_(workload), meter_(meter) {}
+
+  // Adds one call in flight. Before Run.
+  void Add(EchoStub& stub) { slots_.emplace_back(*this, stub); }
+
+  absl::Status Run() {
+    left_ = slots_.size();
+    const int64_t now = NowNanos();
+    for (Slot& slot : slots_) slot.Begin(now);
+    all_ended_.WaitForNotification();
+    return status_;
+  }
+
+ private:
+  // A Slot is one of the calls in flight, again and again.
+  class Slot {
+   public:
+    Slot(CallbackLoad& load, EchoStub& stub) : load_(load), stub_(stub) {}
+
+    void Begin(int64_t now) {
+      start_ = now;
+      Call(stub_, load_.workload_, load_.request_, reply_, load_.options_,
+           StatusCallback([this](const absl::Status& status) { End(status); }));
+    }
+
+   private:
+    void End(const absl::Status& status) {
+      load_.status_.Update(Check(status, load_.request_, reply_));
+      const int64_t now = NowNanos();
+      if (load_.status_.ok() && load_.meter_.GoOn(start_, now)) {
+        Begin(now);
+      } else if (--load_.left_ == 0) {
+        load_.all_ended_.Notify();
+      }
+    }
+
+    CallbackLoad& load_;
+    EchoStub& stub_;
+    EchoReply reply_;
+    int64_t start_ = 0;
+  };
+
+  const EchoRequest& request_;
+  const CallOptions options_;
+  const Workload workload_;
+  Meter& meter_;
+  std::deque<Slot> slots_;
+  // Belong to the loop until all_ended_.
+  size_t left_ = 0;
+  absl::Status status_;
+  absl::Notification all_ended_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<EchoServer>> FerryEcho::StartServer(const std::string& address) const {
+  auto server = std::make_unique<FerryServer>();
+  absl::Status status = server->Listen(address);
+  if (!status.ok()) return status;
+  return server;
+}
+
+absl::Status FerryEcho::RunClient(const std::string& address, const Work& work, Meter& meter) const {
+  auto loops = transport::LoopGroup::Create({.threads = 1});
+  if (!loops.ok()) return loops.status();
+  std::vector<std::unique_ptr<Channel>> channels;
+  std::deque<EchoStub> stubs;
+  for (int i = 0; i < work.connections; ++i) {
+    auto channel = Channel::Create(address, ChannelOptions{.loops = loops->get()});
+    if (!channel.ok()) return channel.status();
+    stubs.emplace_back(**channel);
+    channels.push_back(*std::move(channel));
+  }
+  EchoRequest request;
+  request.set_payload(std::string(work.payload, 'x'));
+  if (work.connections == 1 && work.in_flight == 1) {
+    return RunBlocking(stubs.front(), request, work.workload, meter);
+  }
+  CallbackLoad load(request, work.workload, meter);
+  for (EchoStub& stub : stubs) {
+    for (int i = 0; i < work.in_flight; ++i) load.Add(stub);
+  }
+  return load.Run();
+}
+
+}  // namespace ferry::bench
