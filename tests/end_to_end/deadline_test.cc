@@ -85,7 +85,8 @@ TEST(DeadlineTest, EndsACallThatNobodyAnswers) {
     EXPECT_TRUE(absl::StrContains(status.message(), "Conformance/Hold")) << status;
     HeldCall held = served.service.TakeHeld();
     EXPECT_TRUE(Eventually([&] { return held.context().cancelled(); }));
-    EXPECT_EQ(held.context().time_left(), absl::ZeroDuration());
+    // The client's CANCEL may come before the server's own clock says so.
+    EXPECT_TRUE(Eventually([&] { return held.context().time_left() == absl::ZeroDuration(); }));
     std::move(held).Finish(absl::OkStatus());
     // What the handler says too late is of no consequence.
     EXPECT_TRUE(served.stub->EchoInline(Message()).ok());
