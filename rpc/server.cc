@@ -79,8 +79,8 @@ class Server::Core final : public ServerSession::Shared,
   absl::flat_hash_set<std::shared_ptr<ServerSession>> sessions ABSL_GUARDED_BY(mutex);
   bool shutting_down ABSL_GUARDED_BY(mutex) = false;
 
-  // Null if the options named others. The server destroys them before it goes; calls that are finished later
-  // need neither.
+  // Null if the options named others. The server ends their threads before it goes. The loops themselves stay:
+  // a call that is finished later, or just then, may still post to one.
   std::unique_ptr<ThreadPool> own_executor;
   std::unique_ptr<transport::LoopGroup> own_loops;
 
@@ -157,7 +157,7 @@ Server::~Server() {
   Shutdown(absl::ZeroDuration());
   // Waits for handlers: nothing may run in a service that its owner is about to destroy.
   core_->own_executor.reset();
-  core_->own_loops.reset();
+  if (core_->own_loops != nullptr) core_->own_loops->Stop();
 }
 
 void Server::Register(Service& service) {

@@ -47,7 +47,8 @@ class ByteStream {
   virtual void FinishWriting() = 0;
 
   // Ends both directions and Watch. Does nothing the second time. Reads and writes afterwards answer kFailed;
-  // the peer reads kEnd, or a failure. On the loop, if Watch was called.
+  // the peer reads kEnd, or a failure. On the loop, if Watch was called; may come during another thread's
+  // Read or Write, which then fails or ends.
   virtual void Close() = 0;
 
   // "127.0.0.1:41234", "[::1]:41234", "unix:/path" ("unix:" when the peer's socket has no name) or

@@ -331,7 +331,7 @@ void Connection::Flush() {
       writing_ = HandleWritten(result);
     } while (writing_);
     waiting_output_.store(output_.bytes());
-    after = blocked_ || output_closed_ || finish_writing_;
+    after = blocked_ || finish_writing_ || !write_error_.ok();
   }
   if (after || (reading_paused_.load() && waiting_output_.load() <= options_.max_waiting_output / 2)) {
     PostToLoop(&Connection::AfterFlush);
@@ -366,18 +366,14 @@ bool Connection::HandleWritten(const IoResult& result) {
 void Connection::AfterFlush() {
   loop_.AssertInLoop();
   absl::Status error;
-  bool blocked, drained, finish;
+  bool blocked, finish;
   {
     absl::MutexLock lock(&output_mutex_);
     error = write_error_;
     blocked = blocked_;
-    drained = output_.empty() && !writing_;
-    finish = finish_writing_ && drained && !output_closed_;
+    finish = finish_writing_ && output_.empty() && !writing_ && !output_closed_;
   }
-  if (closed_) {
-    if (drained) stream_->Close();
-    return;
-  }
+  if (closed_) return;
   if (!error.ok()) return Close(std::move(error));
   if (finish && !std::exchange(finished_writing_, true)) stream_->FinishWriting();
   if (finished_writing_ && closing_.has_value()) {
@@ -421,17 +417,17 @@ void Connection::Close(absl::Status why) {
   held_size_ = 0;
   // A handler may be reading a frame in it just now.
   if (!handling_) assembler_.Clear();
-  bool writing;
   {
     absl::MutexLock lock(&output_mutex_);
     output_closed_ = true;
     corked_ = false;
-    writing = writing_;
-    if (!writing) output_.Clear();
+    // A thread that is writing just now clears it when it sees that all is over.
+    if (!writing_) output_.Clear();
     waiting_output_.store(output_.bytes());
   }
-  // A descriptor may not be closed while another thread writes to it: that thread posts AfterFlush.
-  if (!writing) stream_->Close();
+  // Now, and not when that thread is done: the loop may have stopped by then, and calls that a handler holds
+  // may keep the stream, and with it the peer waiting.
+  stream_->Close();
   handler_.OnClosed(closing_.has_value() ? *closing_ : why);
 }
 

@@ -66,18 +66,22 @@ EventLoop::EventLoop(const Options& options, std::unique_ptr<BufferPool> own_buf
       blocks_(own_buffers_ != nullptr ? *own_buffers_ : *options.buffers) {}
 
 EventLoop::~EventLoop() {
-  // What tasks hold may belong to the loop, and may post more as it goes.
-  Turn turn(this);
-  for (;;) {
-    {
-      absl::MutexLock lock(&mutex_);
-      running_.swap(tasks_);
-    }
-    if (running_.empty()) break;
-    running_.clear();
-  }
+  DropTasks();
   // Nobody can begin a visit now, and those under way have only to return.
   while (visitors_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+}
+
+void EventLoop::DropTasks() {
+  // What tasks hold may belong to the loop.
+  Turn turn(this);
+  std::vector<Task> dropped;
+  absl::MutexLock lock(&mutex_);
+  dropping_ = true;
+  dropped.swap(tasks_);
+  // Without the mutex: they may post more as they go.
+  mutex_.Unlock();
+  dropped.clear();
+  mutex_.Lock();
 }
 
 void EventLoop::Run() {
@@ -101,6 +105,7 @@ void EventLoop::Post(Task task) {
   Visit visit(this);
   {
     absl::MutexLock lock(&mutex_);
+    if (dropping_) return;  // the task is destroyed once the mutex is free: it is the caller's
     tasks_.push_back(std::move(task));
   }
   Wake();

@@ -85,6 +85,10 @@ class ABSL_LOCKABLE EventLoop {
   // loop is destroyed are destroyed without running.
   void Post(Task task) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // For a loop that will not run any more but may still be posted to: destroys the tasks that are queued, on
+  // this thread, and from now on those that are posted, as they come. REQUIRES: as for the destructor.
+  void DropTasks() ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Whether the calling thread is the loop's. Thread-safe.
   bool InLoop() const;
 
@@ -155,6 +159,7 @@ class ABSL_LOCKABLE EventLoop {
 
   absl::Mutex mutex_;
   std::vector<Task> tasks_ ABSL_GUARDED_BY(mutex_);
+  bool dropping_ ABSL_GUARDED_BY(mutex_) = false;
 
   // The rest belongs to the loop.
   Epoll epoll_;

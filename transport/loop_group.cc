@@ -99,7 +99,14 @@ absl::StatusOr<std::unique_ptr<LoopGroup>> LoopGroup::Create(const Options& opti
 
 LoopGroup::LoopGroup(std::shared_ptr<Loops> loops) : loops_(std::move(loops)) {}
 
-LoopGroup::~LoopGroup() {
+LoopGroup::~LoopGroup() { StopThreads(); }
+
+void LoopGroup::Stop() {
+  StopThreads();
+  for (const std::unique_ptr<EventLoop>& loop : loops_->loops) loop->DropTasks();
+}
+
+void LoopGroup::StopThreads() {
   for (const std::unique_ptr<EventLoop>& loop : loops_->loops) loop->Stop();
   for (const pthread_t thread : threads_) {
     if (pthread_equal(thread, pthread_self())) {
@@ -108,6 +115,7 @@ LoopGroup::~LoopGroup() {
       pthread_join(thread, nullptr);
     }
   }
+  threads_.clear();
 }
 
 void* LoopGroup::RunThread(void* thread) {

@@ -46,6 +46,11 @@ class LoopGroup {
   LoopGroup(const LoopGroup&) = delete;
   LoopGroup& operator=(const LoopGroup&) = delete;
 
+  // Stops the loops and waits for their threads. The loops stay, and drop what is posted to them: for objects
+  // that may outlast the threads and still post. Does nothing the second time. REQUIRES: not called on a
+  // thread of the group's.
+  void Stop();
+
   size_t size() const;
   // REQUIRES: i < size().
   EventLoop& loop(size_t i) const;
@@ -63,9 +68,10 @@ class LoopGroup {
 
   static void* RunThread(void* thread);
   absl::Status StartThread(size_t index, const Options& options);
+  void StopThreads();
 
   const std::shared_ptr<Loops> loops_;
-  std::vector<pthread_t> threads_;  // complete when Create returns
+  std::vector<pthread_t> threads_;  // complete when Create returns, empty after Stop
   std::atomic<size_t> next_{0};     // relaxed: it only spreads work
 };
 

@@ -14,7 +14,7 @@ namespace ferry::transport {
 
 // A SocketStream is one end of a connected TCP or Unix socket.
 //
-// As ByteStream says; and Close may come during another thread's Read or Write, which then fails or ends.
+// As ByteStream says.
 class SocketStream final : public ByteStream, private EventLoop::Handler {
  public:
   // `socket` is connected, and non-blocking; `peer` is the address to name it by.

@@ -281,6 +281,30 @@ TEST_P(ConcurrencyTest, AServerMayBeDestroyedWithCallsInFlight) {
   }
 }
 
+TEST_P(ConcurrencyTest, CallsMayBeFinishedWhileTheirServerIsDestroyed) {
+  constexpr int kCalls = 200;
+  if (std::string(GetParam()) == "in-process") GTEST_SKIP() << "the server must outlive the channel";
+  for (int round = 0; round < 10; ++round) {
+    Served served(GetParam());
+    Tally tally;
+    absl::BlockingCounter ended(kCalls);
+    for (int i = 0; i < kCalls; ++i) {
+      served.stub->Hold(Message(), {}, [&](absl::StatusOr<Message> reply) {
+        ++(reply.ok() ? tally.right : tally.failed);
+        ended.DecrementCount();
+      });
+    }
+    ASSERT_TRUE(served.service.WaitForHeld(kCalls));
+    std::thread finisher([&] {
+      for (int i = 0; i < kCalls; ++i) served.service.TakeHeld().Finish(absl::OkStatus());
+    });
+    served.server.reset();
+    finisher.join();
+    EXPECT_TRUE(Eventually([&] { return tally.all() == kCalls; })) << tally.all();
+    ended.Wait();
+  }
+}
+
 // ---------------------------------------------------------------- Connections come and go
 
 TEST_P(ConcurrencyTest, ConnectionsComeAndGoWhileOthersWork) {

@@ -127,6 +127,15 @@ struct Bystander {
   absl::Notification* const gone;
 };
 
+TEST(LoopGroupTest, StoppedLoopsDropWhatIsPosted) {
+  const auto group = *LoopGroup::Create({.threads = 2});
+  const auto held = std::make_shared<int>(0);
+  group->Stop();
+  for (size_t i = 0; i < 2; ++i) group->loop(i).Post([held] { FAIL(); });
+  EXPECT_EQ(held.use_count(), 1);
+  group->Stop();
+}
+
 TEST(LoopGroupTest, MayBeDestroyedOnOneOfItsThreads) {
   for (size_t threads : {1, 3}) {
     SCOPED_TRACE(threads);
