@@ -25,7 +25,9 @@ class CallDeadlines {
   }
 
   // Does nothing if `call` is not in it.
-  void Remove(ClientCall& call) { queue_.Cancel(call.deadline_timer); }
+  void Remove(ClientCall& call) {
+    if (call.deadline_timer.armed()) queue_.Cancel(call.deadline_timer);
+  }
 
   // Takes out a call whose deadline is `now` or earlier; nullptr if there is none, and then wake_at() is when
   // the loop is to come next.

@@ -34,15 +34,19 @@ ServerCall& CallRecycler::Take() {
   return call;
 }
 
-void CallRecycler::Return(ServerCall& call, size_t bytes) {
+void CallRecycler::Return(ServerCall& call, size_t bytes, bool in_loop) {
   if (bytes > kMaxKeptBytes) {
     call.DropMessages();
   } else {
-    call.request_message().Clear();
+    // Parsing clears the request.
     call.reply_message().Clear();
   }
   call.not_executed = false;
-  call.request_fragments.Reset();
+  if (call.request_fragments.active()) call.request_fragments.Reset();
+  if (in_loop) {
+    call.next_free = std::exchange(free_, &call);
+    return;
+  }
   call.next_free = returned_.load(std::memory_order_relaxed);
   while (!returned_.compare_exchange_weak(call.next_free, &call, std::memory_order_release,
                                           std::memory_order_relaxed)) {

@@ -21,12 +21,12 @@ class CallRecycler {
   CallRecycler(const CallRecycler&) = delete;
   CallRecycler& operator=(const CallRecycler&) = delete;
 
-  // A call with empty messages, new or used before. The caller owns it until it gives it to Return.
+  // A call with an empty reply, new or used before; its request may hold what it held then. The caller owns it until it gives it to Return.
   ServerCall& Take();
 
-  // Takes a call back. Its messages are cleared, and dropped when they may have grown large: `bytes` says how
-  // many bytes the larger of them had on the wire.
-  void Return(ServerCall& call, size_t bytes);
+  // Takes a call back. Its messages are dropped when they may have grown large: `bytes` says how
+  // many bytes the larger of them had on the wire. `in_loop` says that the calling thread is the loop's.
+  void Return(ServerCall& call, size_t bytes, bool in_loop);
 
  private:
   static void Destroy(ServerCall* list);

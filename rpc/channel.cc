@@ -34,14 +34,10 @@ Endpoint::Options EndpointOptions(const ChannelOptions& options) {
   return endpoint;
 }
 
-// When a call that starts now is to end; zero or less time left is told by `*expired`.
-transport::Instant Deadline(const MethodDescriptor& method, const CallOptions& options,
-                            const transport::Clock& clock, bool* expired) {
-  absl::Duration timeout = absl::InfiniteDuration();
-  if (method.timeout_us > 0) timeout = absl::Microseconds(method.timeout_us);
-  if (options.timeout.has_value()) timeout = *options.timeout;
-  *expired = timeout <= absl::ZeroDuration();
-  return timeout == absl::InfiniteDuration() ? transport::Instant::Infinite() : clock.Now() + timeout;
+// How long a call may take: infinite if there is no limit.
+absl::Duration Timeout(const MethodDescriptor& method, const CallOptions& options) {
+  if (options.timeout.has_value()) return *options.timeout;
+  return method.timeout_us > 0 ? absl::Microseconds(method.timeout_us) : absl::InfiniteDuration();
 }
 
 }  // namespace
@@ -66,7 +62,8 @@ absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateOver(std::unique_ptr<tra
   transport::LoopGroup* loops = options.loops;
   if (loops == nullptr) {
     absl::StatusOr<std::unique_ptr<transport::LoopGroup>> created =
-        transport::LoopGroup::Create({.threads = 1, .name = "ferry-channel"});
+        transport::LoopGroup::Create(
+            {.threads = 1, .name = "ferry-channel", .poll_time = options.poll_time});
     if (!created.ok()) return created.status();
     own = *std::move(created);
     loops = own.get();
@@ -74,12 +71,13 @@ absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateOver(std::unique_ptr<tra
   }
   std::shared_ptr<Endpoint> endpoint =
       Endpoint::Create(endpoint_options, loops->Next(), std::move(connector));
-  return std::unique_ptr<Channel>(new Channel(std::move(own), std::move(pools), std::move(endpoint)));
+  return std::unique_ptr<Channel>(new Channel(options, std::move(own), std::move(pools), std::move(endpoint)));
 }
 
-Channel::Channel(std::shared_ptr<transport::LoopGroup> own_loops, std::shared_ptr<Pools> pools,
-                 std::shared_ptr<Endpoint> endpoint)
-    : own_loops_(std::move(own_loops)), pools_(std::move(pools)), endpoint_(std::move(endpoint)) {}
+Channel::Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
+                 std::shared_ptr<Pools> pools, std::shared_ptr<Endpoint> endpoint)
+    : poll_time_(options.poll_time),
+      own_loops_(std::move(own_loops)), pools_(std::move(pools)), endpoint_(std::move(endpoint)) {}
 
 Channel::~Channel() {
   const absl::Status why = absl::CancelledError("the channel was destroyed");
@@ -97,6 +95,8 @@ Channel::~Channel() {
     TellWhenDone(*endpoint_, closed, 1000);
   });
   closed.WaitForNotification();
+  // A blocking call that has just ended so may still be about to let go of the loop.
+  loop.AwaitVisitors();
 }
 
 // Callbacks that Close has run may have started calls, which fail in their turn; but not for ever.
@@ -113,13 +113,15 @@ void Channel::Start(const MethodDescriptor& method, const google::protobuf::Mess
   call.wait_for_ready = options.wait_for_ready;
   call.reply_metadata = options.reply_metadata;
   if (call.reply_metadata != nullptr) *call.reply_metadata = {};
-  bool expired;
   call.head.clear();
-  call.deadline = Deadline(method, options, endpoint_->loop().clock(), &expired);
-  if (expired) {
-    return endpoint_->FailLater(call, absl::DeadlineExceededError(absl::StrCat(
-                                          "the timeout of ", method.full_name, " is ",
-                                          absl::FormatDuration(*options.timeout), ", nothing was sent")));
+  call.deadline = transport::Instant::Infinite();
+  if (const absl::Duration timeout = Timeout(method, options); timeout != absl::InfiniteDuration()) {
+    if (timeout <= absl::ZeroDuration()) {
+      return endpoint_->FailLater(call, absl::DeadlineExceededError(absl::StrCat(
+                                            "the timeout of ", method.full_name, " is ",
+                                            absl::FormatDuration(timeout), ", nothing was sent")));
+    }
+    call.deadline = endpoint_->loop().clock().Now() + timeout;
   }
   const size_t size = request.ByteSizeLong();
   if (!options.metadata.empty() || size > kMaxFragment) {
@@ -129,6 +131,46 @@ void Channel::Start(const MethodDescriptor& method, const google::protobuf::Mess
     call.head = *std::move(head);
   }
   endpoint_->Start(call, request, size);
+}
+
+void Channel::Run(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
+                  const CallOptions& options, WaitedCall& call) {
+  // The channel may be destroyed as soon as the call has ended.
+  const absl::Duration poll_time = poll_time_;
+  if (own_loops_ != nullptr) {
+    if (RunAsGuest(method, request, options, call)) return;
+    if (IsOneOfManyLoneCalls()) call.LendWhenEnded(endpoint_->loop());
+  }
+  Start(method, request, options, call);
+  call.Wait(poll_time);
+}
+
+// Whether the loop could be had.
+bool Channel::RunAsGuest(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
+                         const CallOptions& options, WaitedCall& call) {
+  transport::EventLoop::Guest guest(endpoint_->loop());
+  if (!guest.entered()) return false;
+  Start(method, request, options, call);
+  const bool ended = guest.RunUntil([&call] { return call.ended(); });
+  if (ended && !endpoint_->has_calls()) return true;
+  // Others wait for the loop. They will again: the next guest is to come later.
+  const absl::Duration poll_time = poll_time_;
+  lone_calls_wanted_.store(std::min(8 * lone_calls_wanted_.load(std::memory_order_relaxed), kManyLoneCalls),
+                           std::memory_order_relaxed);
+  guest.HandBack();
+  if (!ended) call.Wait(poll_time);
+  return true;
+}
+
+// Whether callers have been alone for so long that it is worth lending them the loop.
+bool Channel::IsOneOfManyLoneCalls() {
+  if (endpoint_->has_calls()) {
+    lone_calls_.store(0, std::memory_order_relaxed);
+    return false;
+  }
+  const int calls = lone_calls_.load(std::memory_order_relaxed) + 1;
+  lone_calls_.store(calls, std::memory_order_relaxed);
+  return calls >= lone_calls_wanted_.load(std::memory_order_relaxed);
 }
 
 }  // namespace ferry

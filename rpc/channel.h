@@ -4,6 +4,7 @@
 
 #include <google/protobuf/message_lite.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string_view>
@@ -31,6 +32,11 @@ struct ChannelOptions {
   transport::LoopGroup* loops = nullptr;
 
   transport::SocketOptions socket = {};
+
+  // For how long a thread of the channel, or one that waits for a call, polls at most before it blocks; it
+  // polls only while that pays (transport/poll_policy.h). Zero turns polling off. Ignored for the loops if
+  // `loops` is set: they have an option of their own.
+  absl::Duration poll_time = absl::Microseconds(50);
 
   // How long one attempt to connect may take, over all the addresses of a name.
   absl::Duration connect_timeout = absl::Seconds(10);
@@ -75,13 +81,20 @@ class Channel {
   void Start(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
              const CallOptions& options, ClientCall& call);
 
+  // For stubs. The same, and waits for the call's end. REQUIRES: not on a loop's thread.
+  //
+  // A caller that is alone on the channel runs the channel's loop itself while it waits: it sends its request
+  // and reads its reply without any other thread. It lets go as soon as anybody else calls.
+  void Run(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
+           const CallOptions& options, WaitedCall& call);
+
   // For stubs. The pool of call objects for replies of this type; lives as long as the channel, and any call
   // of it.
   template <typename Reply>
   ClientCallPool<Reply>* CallPool() {
     absl::MutexLock lock(&pools_->mutex);
     std::unique_ptr<AnyClientCallPool>& pool = pools_->by_type[&kTypeKey<Reply>];
-    if (pool == nullptr) pool = std::make_unique<ClientCallPool<Reply>>();
+    if (pool == nullptr) pool = std::make_unique<ClientCallPool<Reply>>(endpoint_->loop());
     return static_cast<ClientCallPool<Reply>*>(pool.get());
   }
 
@@ -95,10 +108,22 @@ class Channel {
     absl::flat_hash_map<const void*, std::unique_ptr<AnyClientCallPool>> by_type ABSL_GUARDED_BY(mutex);
   };
 
-  Channel(std::shared_ptr<transport::LoopGroup> own_loops, std::shared_ptr<Pools> pools,
-          std::shared_ptr<Endpoint> endpoint);
+  Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
+          std::shared_ptr<Pools> pools, std::shared_ptr<Endpoint> endpoint);
+
+  bool RunAsGuest(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
+                  const CallOptions& options, WaitedCall& call);
+  bool IsOneOfManyLoneCalls();
 
   static void TellWhenDone(Endpoint& endpoint, absl::Notification& closed, int rounds);
+
+  const absl::Duration poll_time_;
+  // How many blocking calls in a row had the channel for themselves, and how many it takes until the loop is
+  // asked to lend itself: more after each time that a guest was disturbed. Hints.
+  std::atomic<int> lone_calls_{0};
+  std::atomic<int> lone_calls_wanted_{kFewLoneCalls};
+  static constexpr int kFewLoneCalls = 4;
+  static constexpr int kManyLoneCalls = 4096;
 
   // Null if the options named a group.
   std::shared_ptr<transport::LoopGroup> own_loops_;

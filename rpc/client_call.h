@@ -4,6 +4,7 @@
 
 #include <google/protobuf/message_lite.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -14,15 +15,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 #include "ferry/rpc/call_options.h"
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/message_assembly.h"
 #include "ferry/rpc/method.h"
 #include "ferry/transport/buffer_pool.h"
 #include "ferry/transport/clock.h"
+#include "ferry/transport/event_loop.h"
 #include "ferry/transport/frame.h"
+#include "ferry/transport/mutex.h"
 #include "ferry/transport/timer_queue.h"
 
 namespace ferry {
@@ -40,7 +42,7 @@ class ClientCall {
   // Reads the reply out of `bytes`. Called at most once, before Complete, with nothing locked.
   virtual bool ParseReply(absl::string_view bytes) = 0;
 
-  // The call has ended. Called exactly once, on a loop's thread, with nothing locked. The call may be
+  // The call has ended. Called exactly once, on the loop's thread, with nothing locked. The call may be
   // destroyed or used for another call inside.
   virtual void Complete(absl::Status status) = 0;
 
@@ -71,30 +73,45 @@ class ClientCall {
   MessageAssembly reply_fragments;
 };
 
-// A BlockingCall is a call whose caller waits: it lives on that caller's stack.
+// A WaitedCall is a call whose caller waits for it.
+class WaitedCall : public ClientCall {
+ public:
+  // Waits for the call's end: polls for `poll_time` at most, if that has lately paid on this thread, and
+  // blocks then.
+  void Wait(absl::Duration poll_time);
+  // Whether the call has ended.
+  bool ended() const { return state_.load(std::memory_order_acquire) == State::kEnded; }
+
+  // Has the loop lend itself to guests when the call has ended. Before the call is started.
+  void LendWhenEnded(transport::EventLoop& loop) { loop_to_lend_ = &loop; }
+
+  // How it ended. REQUIRES: ended().
+  absl::Status TakeStatus() { return std::move(status_); }
+
+  void Complete(absl::Status status) final;
+
+ private:
+  // The caller changes kRunning to kAwaited before it blocks; Complete changes either to kEnded and wakes the
+  // caller if it found kAwaited. Complete's release pairs with the acquire of whoever finds kEnded.
+  enum class State : uint32_t { kRunning, kAwaited, kEnded };
+
+  transport::EventLoop* loop_to_lend_ = nullptr;
+  absl::Status status_;
+  std::atomic<State> state_{State::kRunning};
+};
+
+// A BlockingCall is a WaitedCall that lives on its caller's stack.
 template <typename Reply>
-class BlockingCall final : public ClientCall {
+class BlockingCall final : public WaitedCall {
  public:
   explicit BlockingCall(Reply& reply) : reply_(reply) {}
-
-  // Waits for the call's end.
-  absl::Status Wait() {
-    ended_.WaitForNotification();
-    return std::move(status_);
-  }
 
   bool ParseReply(absl::string_view bytes) override {
     return reply_.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   }
-  void Complete(absl::Status status) override {
-    status_ = std::move(status);
-    ended_.Notify();
-  }
 
  private:
   Reply& reply_;
-  absl::Status status_;
-  absl::Notification ended_;
 };
 
 template <typename Reply>
@@ -107,17 +124,20 @@ class CallbackCall final : public ClientCall {
   explicit CallbackCall(ClientCallPool<Reply>& pool) : pool_(pool) {}
 
   // Makes this a new call that puts its reply in `reply`, or one that hands it over.
-  void Begin(Reply& reply, StatusCallback done) {
+  void Begin(Reply& reply, StatusCallback&& done) {
     reply_ = &reply;
     done_ = std::move(done);
   }
-  void Begin(ReplyCallback<Reply> done) { done_fresh_ = std::move(done); }
+  void Begin(ReplyCallback<Reply>&& done) { done_fresh_ = std::move(done); }
 
   bool ParseReply(absl::string_view bytes) override {
     Reply& reply = reply_ == nullptr ? fresh_ : *reply_;
     return reply.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   }
   void Complete(absl::Status status) override;
+
+  // In a list of free calls.
+  CallbackCall* next_free = nullptr;
 
  private:
   ClientCallPool<Reply>& pool_;
@@ -134,49 +154,70 @@ class AnyClientCallPool {
   virtual ~AnyClientCallPool() = default;
 };
 
-// A ClientCallPool keeps the call objects of callback calls with replies of one type, to use them again.
+// A ClientCallPool keeps the call objects of callback calls with replies of one type, to use them again. Calls
+// end on the loop, so the loop keeps most of them, for the calls that callbacks start, without a lock.
 //
-// Thread-safe.
+// Thread-safe. `loop` must outlive the use, but not the pool.
 template <typename Reply>
 class ClientCallPool final : public AnyClientCallPool {
  public:
+  explicit ClientCallPool(transport::EventLoop& loop) : loop_(loop) {}
+
   // A call that will put its reply in `reply`, and one that will hand it to `done`.
-  ClientCall& Take(Reply& reply, StatusCallback done) {
+  ClientCall& Take(Reply& reply, StatusCallback&& done) {
     CallbackCall<Reply>& call = TakeAny();
     call.Begin(reply, std::move(done));
     return call;
   }
-  ClientCall& Take(ReplyCallback<Reply> done) {
+  ClientCall& Take(ReplyCallback<Reply>&& done) {
     CallbackCall<Reply>& call = TakeAny();
     call.Begin(std::move(done));
     return call;
   }
 
+  transport::EventLoop& loop() const { return loop_; }
+
   void Return(CallbackCall<Reply>& call) {
-    absl::MutexLock lock(&mutex_);
-    free_.push_back(&call);
+    if (loop_.InLoop() && loop_count_ < kMaxLoopCount) {
+      ++loop_count_;
+      call.next_free = std::exchange(loop_free_, &call);
+      return;
+    }
+    transport::MutexLock lock(mutex_);
+    call.next_free = std::exchange(free_, &call);
   }
 
  private:
+  // Threads that start calls but never end them find the rest in free_.
+  static constexpr int kMaxLoopCount = 256;
+
   CallbackCall<Reply>& TakeAny() {
-    absl::MutexLock lock(&mutex_);
-    if (free_.empty()) {
-      all_.push_back(std::make_unique<CallbackCall<Reply>>(*this));
-      free_.reserve(all_.capacity());
-      return *all_.back();
+    if (loop_.InLoop() && loop_free_ != nullptr) {
+      --loop_count_;
+      return *std::exchange(loop_free_, loop_free_->next_free);
     }
-    CallbackCall<Reply>& call = *free_.back();
-    free_.pop_back();
-    return call;
+    transport::MutexLock lock(mutex_);
+    if (free_ != nullptr) return *std::exchange(free_, free_->next_free);
+    all_.push_back(std::make_unique<CallbackCall<Reply>>(*this));
+    return *all_.back();
   }
 
-  absl::Mutex mutex_;
+  transport::EventLoop& loop_;
+  transport::Mutex mutex_;
   std::vector<std::unique_ptr<CallbackCall<Reply>>> all_ ABSL_GUARDED_BY(mutex_);
-  std::vector<CallbackCall<Reply>*> free_ ABSL_GUARDED_BY(mutex_);
+  CallbackCall<Reply>* free_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  // Belong to the loop.
+  CallbackCall<Reply>* loop_free_ = nullptr;
+  int loop_count_ = 0;
 };
 
 template <typename Reply>
 void CallbackCall<Reply>::Complete(absl::Status status) {
+  // A thread that only waits for a call of its own must not run an application's callback.
+  if (pool_.loop().run_by_guest()) {
+    return pool_.loop().PostToOwner(
+        [this, status = std::move(status)]() mutable { Complete(std::move(status)); });
+  }
   if (std::exchange(reply_, nullptr) != nullptr) {
     StatusCallback done = std::move(done_);
     pool_.Return(*this);

@@ -32,8 +32,8 @@ class ClientMethod {
   absl::Status Call(const Request& request, Reply& reply, const CallOptions& options) const {
     if (transport::EventLoop::InAnyLoop()) return WouldStopTheLoop();
     BlockingCall call(reply);
-    channel_->Start(*method_, request, options, call);
-    return call.Wait();
+    channel_->Run(*method_, request, options, call);
+    return call.TakeStatus();
   }
   absl::StatusOr<Reply> Call(const Request& request, const CallOptions& options) const {
     absl::StatusOr<Reply> reply(absl::in_place);
@@ -45,10 +45,10 @@ class ClientMethod {
   // Calls, and runs `done` once on a thread of the channel's loops, never before this returns into the loop.
   // `done` may start further calls but must not wait for one. `reply`, in the form that takes it, must live
   // until then.
-  void Call(const Request& request, Reply& reply, const CallOptions& options, StatusCallback done) const {
+  void Call(const Request& request, Reply& reply, const CallOptions& options, StatusCallback&& done) const {
     channel_->Start(*method_, request, options, calls_->Take(reply, std::move(done)));
   }
-  void Call(const Request& request, const CallOptions& options, ReplyCallback<Reply> done) const {
+  void Call(const Request& request, const CallOptions& options, ReplyCallback<Reply>&& done) const {
     channel_->Start(*method_, request, options, calls_->Take(std::move(done)));
   }
 

@@ -51,31 +51,10 @@ void ClientSession::Begin() {
 
 // ---------------------------------------------------------------- Starting calls
 
-ClientSession::Started ClientSession::Start(ClientCall& call, const google::protobuf::MessageLite& request,
-                                            size_t size) {
-  if (size > kMaxGathered) {
-    const EncodedMessage encoded = Encode(request, size, *connection_);
-    return StartWith(
-        call, [&](const MessageFrames& frames) { return AppendMessage(frames, encoded, *connection_); });
-  }
-  return StartWith(
-      call, [&](const MessageFrames& frames) { return AppendMessage(frames, request, size, *connection_); });
-}
-
-ClientSession::Started ClientSession::StartWaiting(ClientCall& call) {
-  // The call may end, and be used for another, as soon as its request is appended.
-  EncodedMessage request{.block = std::move(call.waiting_request)};
-  if (request.block) request.bytes = absl::string_view(request.block.data(), call.waiting_request_size);
-  const Started started = StartWith(
-      call, [&](const MessageFrames& frames) { return AppendMessage(frames, request, *connection_); });
-  if (started != Started::kYes) call.waiting_request = std::move(request.block);
-  return started;
-}
-
 // Puts `call` in the table and has `append` append its request, in one critical section: a deadline's CANCEL
 // never comes before its REQUEST, and a call whose request was not appended is not in the table.
-ClientSession::Started ClientSession::StartWith(
-    ClientCall& call, absl::FunctionRef<Connection::Appended(const MessageFrames&)> append) {
+template <typename F>
+ClientSession::Started ClientSession::StartWith(ClientCall& call, F&& append) {
   MessageFrames frames{.type = FrameType::kRequest,
                        .method = call.method->id,
                        .deadline = call.deadline,
@@ -85,7 +64,7 @@ ClientSession::Started ClientSession::StartWith(
   bool wake_loop;
   Connection::Appended appended;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     if (closed_) return Started::kClosed;
     const std::optional<StreamId> stream = table_.Open(call, max_streams_ - 1);
     if (!stream.has_value()) {
@@ -107,6 +86,27 @@ ClientSession::Started ClientSession::StartWith(
   return Started::kYes;
 }
 
+ClientSession::Started ClientSession::Start(ClientCall& call, const google::protobuf::MessageLite& request,
+                                            size_t size) {
+  if (size > kMaxGathered) {
+    const EncodedMessage encoded = Encode(request, size, *connection_);
+    return StartWith(
+        call, [&](const MessageFrames& frames) { return AppendMessage(frames, encoded, *connection_); });
+  }
+  return StartWith(
+      call, [&](const MessageFrames& frames) { return AppendMessage(frames, request, size, *connection_); });
+}
+
+ClientSession::Started ClientSession::StartWaiting(ClientCall& call) {
+  // The call may end, and be used for another, as soon as its request is appended.
+  EncodedMessage request{.block = std::move(call.waiting_request)};
+  if (request.block) request.bytes = absl::string_view(request.block.data(), call.waiting_request_size);
+  const Started started = StartWith(
+      call, [&](const MessageFrames& frames) { return AppendMessage(frames, request, *connection_); });
+  if (started != Started::kYes) call.waiting_request = std::move(request.block);
+  return started;
+}
+
 // ---------------------------------------------------------------- Deadlines
 
 void ClientSession::CheckDeadlinesAt(transport::Instant when) {
@@ -124,7 +124,7 @@ void ClientSession::OnDeadline() {
     transport::Instant wake_at;
     StreamId stream;
     {
-      absl::MutexLock lock(&mutex_);
+      transport::MutexLock lock(mutex_);
       call = deadlines_.TakeDue(loop_.now());
       wake_at = deadlines_.wake_at();
       if (call != nullptr) {
@@ -145,7 +145,7 @@ void ClientSession::OnDeadline() {
 
 // ---------------------------------------------------------------- What arrives
 
-void ClientSession::OnFrame(const Frame& frame) {
+void ClientSession::OnOtherFrame(const Frame& frame) {
   if (absl::Status use = CheckFrameUse(frame.header, Side::kServer); !use.ok()) return Break(use);
   if (!settings_seen_ && frame.header.type != FrameType::kSettings) {
     return Break(absl::InternalError(absl::StrCat(
@@ -178,7 +178,7 @@ void ClientSession::OnSettings(const Frame& frame) {
   if (std::exchange(settings_seen_, true)) return Break(absl::InternalError("SETTINGS frame came twice"));
   max_message_.store(settings->max_message, std::memory_order_relaxed);
   max_head_.store(settings->max_head, std::memory_order_relaxed);
-  absl::MutexLock lock(&mutex_);
+  transport::MutexLock lock(mutex_);
   max_streams_ = settings->max_streams;
 }
 
@@ -189,7 +189,7 @@ void ClientSession::OnDrain(const Frame& frame) {
   if (std::exchange(drained_, true)) return Break(absl::InternalError("DRAIN frame came twice"));
   uint64_t sent;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     closed_ = true;
     sent = requests_;
   }
@@ -206,7 +206,7 @@ void ClientSession::OnDrain(const Frame& frame) {
 void ClientSession::EndBeyond(uint64_t last_ordinal, const absl::Status& why) {
   std::vector<ClientCall*> beyond;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     for (const StreamId stream : table_.Streams()) {
       ClientCall* call = table_.Find(stream);
       if (call == nullptr || call->ordinal <= last_ordinal) continue;
@@ -239,7 +239,7 @@ void ClientSession::OnCallFrame(const Frame& frame) {
 void ClientSession::CheckKnown(const Frame& frame) {
   bool known;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     known = table_.Knows(frame.header.stream);
   }
   if (known) return;
@@ -252,7 +252,7 @@ ClientCall* ClientSession::Take(StreamId stream) {
   ClientCall* call;
   bool tell_owner;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     call = table_.Take(stream);
     if (call != nullptr) deadlines_.Remove(*call);
     tell_owner = std::exchange(wants_slot_, false);
@@ -290,7 +290,7 @@ void ClientSession::OnFragment(const Frame& frame) {
   }
   ClientCall* call;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     call = table_.Find(stream);
   }
   if (call == nullptr) {
@@ -340,7 +340,7 @@ void ClientSession::OnStatus(const Frame& frame) {
 void ClientSession::Abandon(StreamId stream, absl::Status why) {
   ClientCall* call;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     call = table_.Abandon(stream);
     if (call != nullptr) deadlines_.Remove(*call);
   }
@@ -375,7 +375,7 @@ void ClientSession::Close(absl::Status why) {
 void ClientSession::SendCancels() {
   std::vector<StreamId> streams;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     streams = table_.Streams();
   }
   if (streams.empty()) return;
@@ -404,7 +404,7 @@ void ClientSession::EndCalls(const absl::Status& why) {
   ended_ = true;
   std::vector<ClientCall*> calls;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     closed_ = true;
     calls = table_.TakeAll();
     for (ClientCall* call : calls) deadlines_.Remove(*call);

@@ -9,9 +9,7 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "ferry/rpc/budget.h"
 #include "ferry/rpc/call_deadlines.h"
 #include "ferry/rpc/call_table.h"
@@ -19,6 +17,7 @@
 #include "ferry/rpc/message_frames.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/connection.h"
+#include "ferry/transport/mutex.h"
 
 namespace ferry {
 
@@ -83,15 +82,20 @@ class ClientSession final : public std::enable_shared_from_this<ClientSession>,
   // The longest head the server accepts. Thread-safe.
   uint32_t max_head() const { return max_head_.load(std::memory_order_relaxed); }
 
+  // Whether any slot is in use. Thread-safe.
+  bool has_calls() ABSL_LOCKS_EXCLUDED(mutex_) {
+    transport::MutexLock lock(mutex_);
+    return table_.in_use() > 0;
+  }
+
   // Whether the server has ended a call. On the loop.
   bool answered() const { return answered_; }
   // Whether the server has said that it takes no more calls. On the loop.
   bool drained() const { return drained_; }
 
  private:
-  Started StartWith(ClientCall& call,
-                    absl::FunctionRef<transport::Connection::Appended(const MessageFrames&)> append)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  template <typename F>
+  Started StartWith(ClientCall& call, F&& append) ABSL_LOCKS_EXCLUDED(mutex_);
   void CheckDeadlinesAt(transport::Instant when);
   void OnDeadline();
   void TellOwner(const absl::Status& why);
@@ -99,7 +103,11 @@ class ClientSession final : public std::enable_shared_from_this<ClientSession>,
   void EndCalls(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
   ClientCall* Take(transport::StreamId stream) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  void OnFrame(const transport::Frame& frame) override;
+  void OnFrame(const transport::Frame& frame) override {
+    if (settings_seen_ && IsPlainResponse(frame.header)) return OnResponse(frame);
+    OnOtherFrame(frame);
+  }
+  void OnOtherFrame(const transport::Frame& frame);
   void OnEndOfInput() override;
   void OnMalformedInput(const absl::Status& why, bool tell_peer) override;
   void Break(const absl::Status& why) { OnMalformedInput(why, true); }
@@ -123,7 +131,7 @@ class ClientSession final : public std::enable_shared_from_this<ClientSession>,
   Owner& owner_;
   const std::shared_ptr<transport::Connection> connection_;
 
-  absl::Mutex mutex_;
+  transport::Mutex mutex_;
   CallTable table_ ABSL_GUARDED_BY(mutex_);
   CallDeadlines deadlines_ ABSL_GUARDED_BY(mutex_);
   uint32_t max_streams_ ABSL_GUARDED_BY(mutex_);

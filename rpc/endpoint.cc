@@ -46,15 +46,26 @@ Endpoint::~Endpoint() = default;
 // ---------------------------------------------------------------- Any thread
 
 void Endpoint::Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size) {
+  if (loop_.InLoop() && ready_session_ != nullptr && !has_waiting_.load(std::memory_order_relaxed)) {
+    return StartOn(*ready_session_, call, request, size);
+  }
   std::shared_ptr<ClientSession> session;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     if (waiting_.empty() && state_ == State::kReady) session = session_;
   }
   if (session == nullptr) return Wait(call, request, size);
-  if (absl::Status fits = CheckFits(call, size, *session); !fits.ok())
-    return FailLater(call, std::move(fits));
-  if (session->Start(call, request, size) != ClientSession::Started::kYes) Wait(call, request, size);
+  StartOn(*session, call, request, size);
+  // The session keeps the loop.
+  loop_.EnsureRun();
+}
+
+void Endpoint::StartOn(ClientSession& session, ClientCall& call,
+                       const google::protobuf::MessageLite& request, size_t size) {
+  if (size > session.max_message() || call.head.size() > session.max_head()) {
+    return FailLater(call, CheckFits(call, size, session));
+  }
+  if (session.Start(call, request, size) != ClientSession::Started::kYes) Wait(call, request, size);
 }
 
 // Queues a call, and has the loop see to it that it can be sent.
@@ -64,7 +75,7 @@ void Endpoint::Wait(ClientCall& call, const google::protobuf::MessageLite& reque
   absl::Status status;
   {
     // Before the work of encoding; the answer may be another below.
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     status = CheckMayWait(call, size);
   }
   if (!status.ok()) return FailLater(call, std::move(status));
@@ -74,10 +85,11 @@ void Endpoint::Wait(ClientCall& call, const google::protobuf::MessageLite& reque
   }
   call.waiting_request_size = size;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     status = CheckMayWait(call, size);
     if (status.ok()) {
       waiting_.push_back(&call);
+      has_waiting_.store(true, std::memory_order_relaxed);
       waiting_bytes_ += size;
       deadlines_.Add(call);
     }
@@ -101,6 +113,11 @@ absl::Status Endpoint::CheckMayWait(const ClientCall& call, size_t size) {
   return absl::OkStatus();
 }
 
+bool Endpoint::has_calls() {
+  transport::MutexLock lock(mutex_);
+  return has_failures() || !waiting_.empty() || (session_ != nullptr && session_->has_calls());
+}
+
 void Endpoint::FailLater(ClientCall& call, absl::Status why) {
   failures_to_tell_.fetch_add(1, std::memory_order_relaxed);
   loop_.Post([self = shared_from_this(), &call, why = std::move(why)]() mutable {
@@ -119,7 +136,7 @@ void Endpoint::Pump() {
   State state;
   bool wanted;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     state = state_;
     wanted = !waiting_.empty();
     if (state == State::kBackoff && loop_.now() >= retry_at_) state = State::kIdle;
@@ -134,7 +151,7 @@ void Endpoint::SendWaiting() {
     ClientCall* call;
     std::shared_ptr<ClientSession> session;
     {
-      absl::MutexLock lock(&mutex_);
+      transport::MutexLock lock(mutex_);
       if (waiting_.empty() || session_ == nullptr) return;
       call = waiting_.front();
       session = session_;
@@ -146,8 +163,9 @@ void Endpoint::SendWaiting() {
       continue;
     }
     if (session->StartWaiting(*call) == ClientSession::Started::kYes) continue;
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     waiting_.push_front(call);
+    has_waiting_.store(true, std::memory_order_relaxed);
     waiting_bytes_ += call->waiting_request_size;
     deadlines_.Add(*call);
     return;
@@ -157,6 +175,7 @@ void Endpoint::SendWaiting() {
 // Takes a call out of the queue. O(1) for the first.
 void Endpoint::Forget(ClientCall& call) {
   waiting_.erase(std::find(waiting_.begin(), waiting_.end(), &call));
+  has_waiting_.store(!waiting_.empty(), std::memory_order_relaxed);
   waiting_bytes_ -= call.waiting_request_size;
   deadlines_.Remove(call);
 }
@@ -167,7 +186,7 @@ void Endpoint::OnSlotFree() { PostToLoop(&Endpoint::Pump); }
 
 void Endpoint::Connect() {
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     state_ = State::kConnecting;
   }
   attempt_ = connector_->Connect(loop_, loop_.now() + options_.connect_timeout,
@@ -184,14 +203,17 @@ void Endpoint::OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>
                                                  *std::move(stream));
   sessions_.push_back(session);
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     session_ = session;
   }
   // Before others may send: the preface and SETTINGS come first.
   session->Begin();
   {
-    absl::MutexLock lock(&mutex_);
-    if (session_ == session) state_ = State::kReady;
+    transport::MutexLock lock(mutex_);
+    if (session_ == session) {
+      state_ = State::kReady;
+      ready_session_ = session.get();
+    }
   }
   Pump();
 }
@@ -204,7 +226,7 @@ void Endpoint::OnConnectFailed(absl::Status why) {
   const absl::Duration wait = absl::Seconds(absl::Uniform(random_, 0.0, bound));
   std::vector<ClientCall*> failed;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     if (state_ == State::kClosed) return;
     state_ = State::kBackoff;
     retry_at_ = loop_.now() + wait;
@@ -224,9 +246,10 @@ void Endpoint::OnConnectFailed(absl::Status why) {
 void Endpoint::OnNoMoreCalls(ClientSession& session, const absl::Status& why) {
   loop_.AssertInLoop();
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     if (session_.get() != &session) return;
     session_ = nullptr;
+    ready_session_ = nullptr;
     if (state_ == State::kClosed) return;
     state_ = State::kIdle;
   }
@@ -257,7 +280,7 @@ void Endpoint::EndExpired() {
     ClientCall* call;
     absl::Status why;
     {
-      absl::MutexLock lock(&mutex_);
+      transport::MutexLock lock(mutex_);
       call = deadlines_.TakeDue(loop_.now());
       if (call == nullptr) return;
       Forget(*call);
@@ -275,7 +298,7 @@ void Endpoint::EndExpired() {
 void Endpoint::ArmTimer() {
   Instant wake_at;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     wake_at = deadlines_.wake_at();
     if (state_ == State::kBackoff && !waiting_.empty()) wake_at = std::min(wake_at, retry_at_);
   }
@@ -291,10 +314,12 @@ void Endpoint::Close(absl::Status why) {
   const std::shared_ptr<Endpoint> self = shared_from_this();
   std::deque<ClientCall*> waiting;
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     state_ = State::kClosed;
+    ready_session_ = nullptr;
     last_error_ = why;
     waiting.swap(waiting_);
+    has_waiting_.store(false, std::memory_order_relaxed);
     waiting_bytes_ = 0;
     for (ClientCall* call : waiting) deadlines_.Remove(*call);
   }

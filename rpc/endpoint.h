@@ -12,12 +12,12 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "ferry/rpc/call_deadlines.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/client_session.h"
 #include "ferry/transport/connector.h"
+#include "ferry/transport/mutex.h"
 
 namespace ferry {
 
@@ -67,6 +67,9 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   // Whether calls that could not be sent are still to be ended. Thread-safe.
   bool has_failures() const { return failures_to_tell_.load(std::memory_order_acquire) > 0; }
 
+  // Whether there are calls that have not ended. Thread-safe.
+  bool has_calls() ABSL_LOCKS_EXCLUDED(mutex_);
+
   transport::EventLoop& loop() const { return loop_; }
 
  private:
@@ -75,6 +78,8 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   Endpoint(const Options& options, transport::EventLoop& loop,
            std::unique_ptr<transport::Connector> connector);
 
+  void StartOn(ClientSession& session, ClientCall& call, const google::protobuf::MessageLite& request,
+               size_t size) ABSL_LOCKS_EXCLUDED(mutex_);
   void Wait(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status CheckMayWait(const ClientCall& call, size_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -95,13 +100,16 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   void PostToLoop(void (Endpoint::*task)());
 
   std::atomic<size_t> failures_to_tell_{0};
+  // Whether waiting_ is not empty: a hint, stored under the mutex, so that calls which start on the loop line
+  // up behind those that wait.
+  std::atomic<bool> has_waiting_{false};
 
   // Constant.
   const Options options_;
   transport::EventLoop& loop_;
   const std::unique_ptr<transport::Connector> connector_;
 
-  absl::Mutex mutex_;
+  transport::Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kIdle;
   // The session that calls go to while state_ is kReady.
   std::shared_ptr<ClientSession> session_ ABSL_GUARDED_BY(mutex_);
@@ -117,6 +125,8 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   std::unique_ptr<transport::Connector::Attempt> attempt_;
   // Every session whose connection is not closed yet.
   std::vector<std::shared_ptr<ClientSession>> sessions_;
+  // session_.get() while state_ is kReady: for calls that start on the loop, without the mutex.
+  ClientSession* ready_session_ = nullptr;
   int failures_in_a_row_ = 0;
   std::mt19937_64 random_;
   transport::Timer timer_;

@@ -22,33 +22,6 @@ absl::string_view FirstFragment(absl::string_view message, size_t head) {
       0, std::min<size_t>(kMaxFragment, kLeastMaxFrame - transport::kRequestPrefixSize - head));
 }
 
-// Appends header, prefix and head of a first frame with `fragment` bytes of message, and room for `extra`
-// bytes behind them; returns where those go.
-char* AppendFirst(const MessageFrames& frames, size_t fragment, uint8_t flags, size_t extra,
-                  Connection::Output& output) {
-  FrameHeader header{.type = frames.type,
-                     .flags = flags,
-                     .attr = transport::MakeAttr(frames.priority, 0),
-                     .head = static_cast<uint16_t>(frames.head.size()),
-                     .stream = frames.stream};
-  const size_t before = header.prefix_size() + frames.head.size();
-  header.length = static_cast<uint32_t>(before + fragment);
-  char* out = output.Append(kFrameHeaderSize + before + extra);
-  EncodeFrameHeader(header, out);
-  out += kFrameHeaderSize;
-  if (frames.type == FrameType::kRequest) {
-    RequestPrefix prefix{.method = frames.method};
-    if (frames.deadline != transport::Instant::Infinite()) {
-      prefix.timeout_us =
-          TimeoutToWire(std::max(frames.deadline - frames.clock->Now(), absl::Nanoseconds(1)));
-    }
-    EncodeRequestPrefix(prefix, out);
-    out += transport::kRequestPrefixSize;
-  }
-  if (!frames.head.empty()) std::memcpy(out, frames.head.data(), frames.head.size());
-  return out + frames.head.size();
-}
-
 }  // namespace
 
 EncodedMessage Encode(const google::protobuf::MessageLite& message, size_t size, Connection& connection) {
@@ -60,21 +33,15 @@ EncodedMessage Encode(const google::protobuf::MessageLite& message, size_t size,
   return encoded;
 }
 
-bool SendMessage(const MessageFrames& frames, const google::protobuf::MessageLite& message, size_t size,
-                 Connection& connection) {
-  const Connection::Appended appended =
-      size > kMaxGathered ? AppendMessage(frames, Encode(message, size, connection), connection)
-                          : AppendMessage(frames, message, size, connection);
+bool SendLarge(const MessageFrames& frames, const google::protobuf::MessageLite& message, size_t size,
+               Connection& connection) {
+  const Connection::Appended appended = AppendMessage(frames, Encode(message, size, connection), connection);
   if (appended == Connection::Appended::kFlush) connection.FlushAppended();
   return appended != Connection::Appended::kClosed;
 }
 
-Connection::Appended AppendMessage(const MessageFrames& frames, const google::protobuf::MessageLite& message,
-                                   size_t size, Connection& connection) {
-  return connection.Append([&](Connection::Output& output) {
-    char* out = AppendFirst(frames, size, transport::kEndStream, size, output);
-    message.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out));
-  });
+uint32_t WireTimeLeft(const MessageFrames& frames) {
+  return TimeoutToWire(std::max(frames.deadline - frames.clock->Now(), absl::Nanoseconds(1)));
 }
 
 Connection::Appended AppendMessage(const MessageFrames& frames, const EncodedMessage& message,

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -50,21 +51,60 @@ struct MessageFrames {
   absl::string_view head = {};
 };
 
+// What is left until the deadline, as the wire has it. REQUIRES: there is one.
+uint32_t WireTimeLeft(const MessageFrames& frames);
+
+// The beginning of a message's first frame, which has `fragment` bytes of the message and `extra` bytes of
+// room behind its head: returns where those are.
+inline char* AppendFirst(const MessageFrames& frames, size_t fragment, uint8_t flags, size_t extra,
+                         transport::Connection::Output& output) {
+  transport::FrameHeader header{.type = frames.type,
+                                .flags = flags,
+                                .attr = transport::MakeAttr(frames.priority, 0),
+                                .head = static_cast<uint16_t>(frames.head.size()),
+                                .stream = frames.stream};
+  const size_t before = header.prefix_size() + frames.head.size();
+  header.length = static_cast<uint32_t>(before + fragment);
+  char* out = output.Append(transport::kFrameHeaderSize + before + extra);
+  transport::EncodeFrameHeader(header, out);
+  out += transport::kFrameHeaderSize;
+  if (frames.type == transport::FrameType::kRequest) {
+    const bool has_deadline = frames.deadline != transport::Instant::Infinite();
+    EncodeRequestPrefix({.method = frames.method, .timeout_us = has_deadline ? WireTimeLeft(frames) : 0},
+                        out);
+    out += transport::kRequestPrefixSize;
+  }
+  if (!frames.head.empty()) std::memcpy(out, frames.head.data(), frames.head.size());
+  return out + frames.head.size();
+}
+
+// The same in two steps, of which the second is Connection::FlushAppended; see there. Only a message of at
+// most kMaxGathered bytes may be given unencoded.
+inline transport::Connection::Appended AppendMessage(const MessageFrames& frames,
+                                                     const google::protobuf::MessageLite& message,
+                                                     size_t size, transport::Connection& connection) {
+  return connection.Append([&](transport::Connection::Output& output) {
+    char* out = AppendFirst(frames, size, transport::kEndStream, size, output);
+    message.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out));
+  });
+}
+transport::Connection::Appended AppendMessage(const MessageFrames& frames, const EncodedMessage& message,
+                                              transport::Connection& connection);
+
 // Sends `message`, of size `size` = message.ByteSizeLong() just called, as the last of its sender on the
 // stream. Returns false if the connection is closed. Thread-safe.
 //
 // A small message is encoded straight into the connection's output, a larger one into a block that the output
 // refers to; neither is copied afterwards.
-bool SendMessage(const MessageFrames& frames, const google::protobuf::MessageLite& message, size_t size,
-                 transport::Connection& connection);
-
-// The same in two steps, of which the second is Connection::FlushAppended; see there. Only a message of at
-// most kMaxGathered bytes may be given unencoded.
-transport::Connection::Appended AppendMessage(const MessageFrames& frames,
-                                              const google::protobuf::MessageLite& message, size_t size,
-                                              transport::Connection& connection);
-transport::Connection::Appended AppendMessage(const MessageFrames& frames, const EncodedMessage& message,
-                                              transport::Connection& connection);
+bool SendLarge(const MessageFrames& frames, const google::protobuf::MessageLite& message, size_t size,
+               transport::Connection& connection);
+inline bool SendMessage(const MessageFrames& frames, const google::protobuf::MessageLite& message,
+                        size_t size, transport::Connection& connection) {
+  if (size > kMaxGathered) return SendLarge(frames, message, size, connection);
+  const transport::Connection::Appended appended = AppendMessage(frames, message, size, connection);
+  if (appended == transport::Connection::Appended::kFlush) connection.FlushAppended();
+  return appended != transport::Connection::Appended::kClosed;
+}
 
 // Sends a frame that consists of a head only; its sizes are filled in here.
 bool SendHead(transport::FrameHeader header, absl::string_view head, transport::Connection& connection);

@@ -56,8 +56,13 @@ class MethodTable {
   }
 
  private:
+  // Ids are hashes already.
+  struct IdHash {
+    size_t operator()(uint64_t id) const { return id; }
+  };
+
   const InlineGuard::Options inline_guard_;
-  absl::flat_hash_map<uint64_t, std::unique_ptr<ServedMethod>> methods_;
+  absl::flat_hash_map<uint64_t, std::unique_ptr<ServedMethod>, IdHash> methods_;
 };
 
 }  // namespace ferry

@@ -100,7 +100,8 @@ absl::Status Server::Core::Start() {
   if (loops == nullptr) {
     const size_t threads = static_cast<size_t>(options.threads > 0 ? options.threads : Processors());
     absl::StatusOr<std::unique_ptr<transport::LoopGroup>> created =
-        transport::LoopGroup::Create({.threads = threads, .name = "ferry-server"});
+        transport::LoopGroup::Create(
+            {.threads = threads, .name = "ferry-server", .poll_time = options.poll_time});
     if (!created.ok()) return created.status();
     own_loops = *std::move(created);
     loops = own_loops.get();

@@ -44,6 +44,10 @@ struct ServerOptions {
   // for the next 10 seconds.
   absl::Duration inline_budget = absl::Microseconds(50);
 
+  // For how long a loop polls at most before it blocks; it polls only while that pays
+  // (transport/poll_policy.h). Zero turns polling off. Ignored if `loops` is set.
+  absl::Duration poll_time = absl::Microseconds(50);
+
   transport::SocketOptions socket = {};
   // Lets other servers listen on the same port at the same time, to share its connections.
   bool reuse_port = false;

@@ -4,6 +4,7 @@
 
 #include <google/protobuf/message_lite.h>
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -49,11 +50,13 @@ class ServerCall : public Executor::Task {
 
   void Run() final { owner->RunCall(*this); }
 
-  // The rest is the owner's. It is kept alive by its calls.
-  std::shared_ptr<Owner> owner;
+  // The rest is the owner's, which lives until EndCall of its last call has returned.
+  Owner* owner = nullptr;
   ServedMethod* method = nullptr;
   CallRecycler* recycler = nullptr;
   transport::StreamId stream;
+  // Where the owner keeps the call while it is in flight; null otherwise.
+  std::atomic<ServerCall*>* place = nullptr;
   uint8_t priority = 0;
   // A request that arrives in fragments, and is parsed when the call is run.
   MessageAssembly request_fragments;

@@ -29,7 +29,7 @@ class ServerContext {
 
   // Whether nobody waits for the answer any more: the client has cancelled or gone, or the deadline has
   // passed. Once true it stays true.
-  bool cancelled() const;
+  bool cancelled() const { return cancelled_.load(std::memory_order_acquire) || expired(); }
 
   // What the client sent with its request.
   const Metadata& request_metadata() const { return request_metadata_; }
@@ -43,7 +43,22 @@ class ServerContext {
   // For the session that runs the call: makes this the context of a new call, which has `timeout` from `now`
   // on. `peer` and `clock` must outlive it.
   void Begin(const std::string& peer, const transport::Clock& clock, transport::Instant now,
-             absl::Duration timeout);
+             absl::Duration timeout) {
+    Begin(peer, clock);
+    timeout_ = timeout;
+    deadline_ = now + timeout;
+  }
+  // The same, for a call without a limit.
+  void Begin(const std::string& peer, const transport::Clock& clock) {
+    peer_ = &peer;
+    clock_ = &clock;
+    timeout_ = absl::InfiniteDuration();
+    deadline_ = transport::Instant::Infinite();
+    cancelled_.store(false, std::memory_order_relaxed);
+    if (!request_metadata_.empty()) request_metadata_.Clear();
+    if (!initial_metadata_.empty()) initial_metadata_.Clear();
+    if (!trailing_metadata_.empty()) trailing_metadata_.Clear();
+  }
   // What the client has given the call; infinite if it set no limit.
   absl::Duration timeout() const { return timeout_; }
   Metadata& mutable_request_metadata() { return request_metadata_; }

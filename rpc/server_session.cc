@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/base/optimization.h"
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/message_frames.h"
 
@@ -24,10 +25,6 @@ constexpr size_t kMaxUncharged = 4 * 1024;
 // The priority that the answers to a request have (PROTOCOL.md [P3.7]).
 uint8_t AnswerPriority(const transport::FrameHeader& request) {
   return request.priority() == 3 ? 0 : request.priority();
-}
-
-absl::Status DoesNotParse(size_t bytes) {
-  return absl::InternalError(absl::StrCat("request of ", bytes, " bytes does not parse"));
 }
 
 }  // namespace
@@ -54,7 +51,7 @@ void ServerSession::OnPreface() {
 
 // ---------------------------------------------------------------- What arrives
 
-void ServerSession::OnFrame(const Frame& frame) {
+void ServerSession::OnOtherFrame(const Frame& frame) {
   if (absl::Status use = CheckFrameUse(frame.header, Side::kClient); !use.ok()) return Break(use);
   if (!settings_seen_ && frame.header.type != FrameType::kSettings) {
     return Break(absl::InternalError(absl::StrCat(
@@ -92,24 +89,101 @@ void ServerSession::OnSettings(const Frame& frame) {
   max_head_.store(settings->max_head, std::memory_order_relaxed);
 }
 
+// The way of nearly every request; anything else about one is for the functions behind it.
 void ServerSession::OnRequest(const Frame& frame) {
   ++requests_;
-  if (absl::Status slot = CheckSlot(frame.header.stream); !slot.ok()) return Break(slot);
-  ServedMethod* method = nullptr;
-  const absl::Status admissible = CheckAdmissible(frame, method);
-  ServerCall* call = admissible.ok() ? &method->recyclers[loop_index_]->Take() : nullptr;
-  if (!Occupy(frame, call)) {
-    if (call != nullptr) call->recycler->Return(*call, 0);
-    return Break(absl::InternalError(
-        absl::StrCat("REQUEST frame is on slot ", frame.header.stream.slot(), ", which is in use")));
+  const RequestPrefix prefix = DecodeRequestPrefix(frame.body.data());
+  ServedMethod* method = IsAdmissible(frame.header) ? FindMethod(prefix.method) : nullptr;
+  if (ABSL_PREDICT_FALSE(method == nullptr)) return OnInadmissible(frame);
+  Slot* slot = FreeSlot(frame.header.stream);
+  if (ABSL_PREDICT_FALSE(slot == nullptr)) return;
+  ServerCall& call = method->recyclers[loop_index_]->Take();
+  slot->call.store(&call, std::memory_order_relaxed);
+  call.place = &slot->call;
+  call.owner = this;
+  call.method = method;
+  call.stream = frame.header.stream;
+  call.priority = AnswerPriority(frame.header);
+  ++begun_;
+  if (prefix.timeout_us == 0) {
+    call.context().Begin(connection_->peer(), loop_.clock());
+  } else {
+    call.context().Begin(connection_->peer(), loop_.clock(), ReadTime(), TimeoutFromWire(prefix.timeout_us));
   }
-  if (call == nullptr) {
-    // What is beyond the last_ordinal of our DRAIN is not answered.
-    if (!draining_) Refuse(frame.header, admissible);
-    return;
+  const absl::string_view message = frame.message();
+  if (frame.header.head > 0 || frame.header.has(transport::kMore) || message.size() > kMaxUncharged) {
+    slot->arriving = frame.header.has(transport::kMore);
+    return BeginLarge(frame, call);
   }
-  call->method = method;
-  Begin(frame, *call);
+  if (ABSL_PREDICT_FALSE(!Parse(message, call))) return;
+  Admit(call);
+}
+
+// Begins a call that has metadata, or whose message is large or comes in fragments.
+void ServerSession::BeginLarge(const Frame& frame, ServerCall& call) {
+  const absl::string_view message = frame.message();
+  absl::Status status = ReadHead(frame, call);
+  if (status.ok() && call.request_fragments.active()) return;
+  if (status.ok() && message.size() > kMaxUncharged) {
+    if (request_budget_.Take(message.size())) {
+      call.charged_bytes = message.size();
+    } else {
+      status = request_budget_.Exhausted(message.size());
+    }
+  }
+  if (!status.ok()) {
+    call.not_executed = true;
+    return call.End(std::move(status));
+  }
+  if (Parse(message, call)) Admit(call);
+}
+
+// Whether the request parses. If not, the call has ended.
+bool ServerSession::Parse(absl::string_view message, ServerCall& call) {
+  if (call.request_message().ParseFromArray(message.data(), static_cast<int>(message.size()))) return true;
+  call.not_executed = true;
+  call.End(absl::InternalError(absl::StrCat("request of ", message.size(), " bytes does not parse")));
+  return false;
+}
+
+bool ServerSession::IsAdmissible(const transport::FrameHeader& header) const {
+  return !draining_ && !drained_ && header.stream.slot() < shared_->settings.max_streams &&
+         header.has(transport::kEndStream | transport::kMore) &&
+         header.message_size() <= shared_->settings.max_message;
+}
+
+// The method of this id, or nullptr: most often that of the request before.
+ServedMethod* ServerSession::FindMethod(uint64_t id) {
+  if (id != last_method_id_ || last_method_ == nullptr) {
+    last_method_id_ = id;
+    last_method_ = shared_->methods.Find(id);
+  }
+  return last_method_;
+}
+
+// The slot of a REQUEST; nullptr, and the connection is broken, if it is in use.
+ServerSession::Slot* ServerSession::FreeSlot(StreamId stream) {
+  while (slots_.size() <= stream.slot() / kChunk) slots_.push_back(std::make_unique<Slot[]>(kChunk));
+  Slot& slot = SlotOf(stream.slot());
+  if (slot.call.load(std::memory_order_acquire) == nullptr) {
+    slot.stream = stream;
+    slot.used = true;
+    slot.arriving = false;
+    return &slot;
+  }
+  Break(
+      absl::InternalError(absl::StrCat("REQUEST frame is on slot ", stream.slot(), ", which is in use")));
+  return nullptr;
+}
+
+// Breaks the connection if the request breaks the protocol, and refuses it otherwise.
+void ServerSession::OnInadmissible(const Frame& frame) {
+  const StreamId stream = frame.header.stream;
+  if (absl::Status slot = CheckSlot(stream); !slot.ok()) return Break(slot);
+  // Beyond our limit it is refused, and remembered nowhere.
+  if (stream.slot() < shared_->settings.max_streams && FreeSlot(stream) == nullptr) return;
+  // What is beyond the last_ordinal of our DRAIN is not answered.
+  if (!draining_) Refuse(frame.header, WhyInadmissible(frame));
 }
 
 // An error if a REQUEST may not be on `stream`.
@@ -126,68 +200,20 @@ absl::Status ServerSession::CheckInRange(StreamId stream) const {
   return absl::InternalError(absl::StrCat("stream slot is ", stream.slot(), ", limit is ", slots - 1));
 }
 
-// Why a call cannot be taken, or OK and its method.
-absl::Status ServerSession::CheckAdmissible(const Frame& frame, ServedMethod*& method) {
-  if (draining_) return absl::UnavailableError("the server takes no more calls");
+absl::Status ServerSession::WhyInadmissible(const Frame& frame) const {
   if (frame.header.stream.slot() >= shared_->settings.max_streams) {
     return absl::ResourceExhaustedError(absl::StrCat("stream slot is ", frame.header.stream.slot(),
                                                      ", limit is ", shared_->settings.max_streams - 1));
   }
-  if (!frame.header.has(transport::kEndStream) && !frame.header.has(transport::kMore)) {
+  if (!frame.header.has(transport::kEndStream | transport::kMore)) {
     return absl::UnimplementedError("this server has no methods with a stream of requests");
   }
   if (frame.header.message_size() > shared_->settings.max_message) {
     return absl::ResourceExhaustedError(absl::StrCat("message is ", frame.header.message_size(),
                                                      " bytes, limit is ", shared_->settings.max_message));
   }
-  const uint64_t id = DecodeRequestPrefix(frame.prefix().data()).method;
-  method = shared_->methods.Find(id);
-  if (method != nullptr) return absl::OkStatus();
+  const uint64_t id = DecodeRequestPrefix(frame.body.data()).method;
   return absl::UnimplementedError(absl::StrCat("no method has id 0x", absl::Hex(id, absl::kZeroPad16)));
-}
-
-// Puts `call`, or nullptr for one that is refused, into the slot of a REQUEST. False if another is in it.
-bool ServerSession::Occupy(const Frame& frame, ServerCall* call) {
-  const StreamId stream = frame.header.stream;
-  // Refused, and remembered nowhere.
-  if (stream.slot() >= shared_->settings.max_streams) return true;
-  absl::MutexLock lock(&mutex_);
-  if (slots_.size() <= stream.slot()) slots_.resize(stream.slot() + 1);
-  Slot& slot = slots_[stream.slot()];
-  if (slot.call != nullptr) return false;
-  slot = {.stream = stream,
-          .call = call,
-          .used = true,
-          .arriving = call != nullptr && frame.header.has(transport::kMore)};
-  return true;
-}
-
-// Makes `call` the call of a REQUEST, and admits it if that is whole.
-void ServerSession::Begin(const Frame& frame, ServerCall& call) {
-  in_flight_.fetch_add(1);
-  call.owner = shared_from_this();
-  call.stream = frame.header.stream;
-  call.priority = AnswerPriority(frame.header);
-  const absl::Duration timeout = TimeoutFromWire(DecodeRequestPrefix(frame.prefix().data()).timeout_us);
-  const transport::Instant now = timeout == absl::InfiniteDuration() ? loop_.now() : ReadTime();
-  call.context().Begin(connection_->peer(), loop_.clock(), now, timeout);
-  absl::Status status = ReadHead(frame, call);
-  if (status.ok() && call.request_fragments.active()) return;
-  if (status.ok()) status = ReadRequest(frame.message(), call);
-  if (status.ok()) return Admit(call);
-  call.not_executed = true;
-  call.End(std::move(status));
-}
-
-// Parses a request that came in one frame, and charges it to the budget if it is not small.
-absl::Status ServerSession::ReadRequest(absl::string_view message, ServerCall& call) {
-  if (message.size() > kMaxUncharged) {
-    if (!request_budget_.Take(message.size())) return request_budget_.Exhausted(message.size());
-    call.charged_bytes = message.size();
-  }
-  if (call.request_message().ParseFromArray(message.data(), static_cast<int>(message.size())))
-    return absl::OkStatus();
-  return DoesNotParse(message.size());
 }
 
 // Reads metadata, and begins a message that comes in fragments: its head says how long it is, if it has one
@@ -212,8 +238,7 @@ bool ServerSession::IsForCall(const Frame& frame) {
   if (valid.ok()) {
     // The REQUEST was refused: the client may not have known our limit (PROTOCOL.md [P9.6]).
     if (slot >= shared_->settings.max_streams) return false;
-    absl::MutexLock lock(&mutex_);
-    if (slot < slots_.size() && slots_[slot].used) return true;
+    if (slot / kChunk < slots_.size() && SlotOf(slot).used) return true;
     valid = absl::InternalError(absl::StrCat(transport::FrameTypeName(frame.header.type),
                                              " frame is on slot ", slot, ", which was never used"));
   }
@@ -223,17 +248,11 @@ bool ServerSession::IsForCall(const Frame& frame) {
 
 void ServerSession::OnFragment(const Frame& frame) {
   if (!IsForCall(frame)) return;
-  ServerCall* call = nullptr;
-  bool arriving;
-  {
-    absl::MutexLock lock(&mutex_);
-    const Slot& slot = slots_[frame.header.stream.slot()];
-    if (slot.stream == frame.header.stream) call = slot.call;
-    arriving = slot.arriving;
-  }
+  const Slot& slot = SlotOf(frame.header.stream.slot());
+  ServerCall* call = slot.call.load(std::memory_order_acquire);
   // A late frame of a call that has ended.
-  if (call == nullptr) return;
-  if (!arriving) {
+  if (call == nullptr || slot.stream != frame.header.stream) return;
+  if (!slot.arriving) {
     return Break(absl::InternalError(
         absl::StrCat("MESSAGE frame is on slot ", frame.header.stream.slot(), ", whose request is whole")));
   }
@@ -249,18 +268,14 @@ void ServerSession::OnFragment(const Frame& frame) {
 
 void ServerSession::OnCancel(const Frame& frame) {
   if (!IsForCall(frame)) return;
-  ServerCall* arriving = nullptr;
-  {
-    absl::MutexLock lock(&mutex_);
-    const Slot& slot = slots_[frame.header.stream.slot()];
-    if (slot.call == nullptr || slot.stream != frame.header.stream) return;
-    // Under the mutex, so that the call cannot end and become another one meanwhile.
-    slot.call->context().Cancel();
-    if (slot.arriving) arriving = slot.call;
-  }
-  if (arriving == nullptr) return;
-  arriving->not_executed = true;
-  arriving->End(absl::CancelledError("the client cancelled the call"));
+  const Slot& slot = SlotOf(frame.header.stream.slot());
+  ServerCall* call = slot.call.load(std::memory_order_acquire);
+  if (call == nullptr || slot.stream != frame.header.stream) return;
+  // It may be ending just now on another thread, but is no other call yet.
+  call->context().Cancel();
+  if (!slot.arriving) return;
+  call->not_executed = true;
+  call->End(absl::CancelledError("the client cancelled the call"));
 }
 
 // The client sends no more requests (PROTOCOL.md [P13.7]).
@@ -278,10 +293,7 @@ void ServerSession::OnDrain(const Frame& frame) {
 
 // Hands a call whose request has arrived to its handler, now or through the executor.
 void ServerSession::Admit(ServerCall& call) {
-  if (call.request_fragments.active()) {
-    absl::MutexLock lock(&mutex_);
-    slots_[call.stream.slot()].arriving = false;
-  }
+  if (call.request_fragments.active()) SlotOf(call.stream.slot()).arriving = false;
   // A request in fragments is large: it is not parsed on the loop.
   const bool run_inline = call.method->run_inline && !call.request_fragments.active();
   if (run_inline && call.method->guard.MayRunInline(loop_.now())) return RunInline(call);
@@ -344,12 +356,7 @@ void ServerSession::RunCall(ServerCall& call) {
     return call.End(absl::CancelledError("nobody waits for the call any more"));
   }
   if (call.request_fragments.active()) {
-    const absl::string_view bytes = call.request_fragments.bytes();
-    const bool parsed = call.request_message().ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
-    if (!parsed) {
-      call.not_executed = true;
-      return call.End(DoesNotParse(bytes.size()));
-    }
+    if (!Parse(call.request_fragments.bytes(), call)) return;
   }
   call.method->method.start(call.method->service, call);
 }
@@ -357,65 +364,83 @@ void ServerSession::RunCall(ServerCall& call) {
 // ---------------------------------------------------------------- Ending
 
 void ServerSession::EndCall(ServerCall& call, absl::Status status) {
-  // Keeps the session, and with it the recycler, to the end of this.
-  const std::shared_ptr<Owner> self = std::move(call.owner);
-  if (call.context().expired()) {
-    status = absl::DeadlineExceededError(
-        absl::StrCat("deadline of ", absl::FormatDuration(call.context().timeout()),
-                     " exceeded before the handler ", call.not_executed ? "started" : "ended"));
-  } else if (status.ok() && call.context().cancelled()) {
-    status = absl::CancelledError("the client cancelled the call");
-  }
-  bool closed;
-  {
-    absl::MutexLock lock(&mutex_);
-    closed = closed_;
-    // Before the answer is written: the client may use the slot again as soon as it has it.
-    slots_[call.stream.slot()].call = nullptr;
-    slots_[call.stream.slot()].arriving = false;
-  }
-  size_t bytes = std::max(call.request_fragments.total(), call.charged_bytes);
-  if (closed) {
-    // Nobody is there to be told, and the loop may be gone.
-  } else if (status.ok()) {
-    bytes = std::max(bytes, SendReply(call));
-  } else if (!closed) {
+  if (ABSL_PREDICT_FALSE(call.context().cancelled())) status = WhyUnwanted(call, std::move(status));
+  // Before the answer is written: the client may use the slot again as soon as it has it.
+  std::exchange(call.place, nullptr)->store(nullptr, std::memory_order_release);
+  size_t bytes = 0;
+  if (closed()) {
+    // Nobody is there to be told.
+  } else if (ABSL_PREDICT_TRUE(status.ok())) {
+    bytes = SendReply(call);
+  } else {
     SendStatus(call, status);
   }
-  request_budget_.GiveBack(std::exchange(call.charged_bytes, 0));
-  call.recycler->Return(call, bytes);
-  // After the answer is sent: who sees none in flight may finish writing. Pairs with last_calls_ and
-  // in_flight_ in CloseIfDone: one of the two sees the other.
-  const bool last = in_flight_.fetch_sub(1) == 1 && last_calls_.load();
-  if (last && !closed) loop_.Post([session = shared_from_this()] { session->CloseIfDone(); });
+  bytes = std::max({bytes, call.request_fragments.total(), call.charged_bytes});
+  if (call.charged_bytes > 0) request_budget_.GiveBack(std::exchange(call.charged_bytes, 0));
+  const bool in_loop = loop_.InLoop();
+  call.recycler->Return(call, bytes, in_loop);
+  CountEnd(in_loop);
+}
+
+// How a call ends that nobody waits for any more, and that would have ended with `status`.
+absl::Status ServerSession::WhyUnwanted(ServerCall& call, absl::Status status) const {
+  if (call.context().expired()) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("deadline of ", absl::FormatDuration(call.context().timeout()),
+                     " exceeded before the handler ", call.not_executed ? "started" : "ended"));
+  }
+  return status.ok() ? absl::CancelledError("the client cancelled the call") : status;
+}
+
+// After the answer is appended: who sees no call in flight may finish writing. May be this session's end.
+void ServerSession::CountEnd(bool in_loop) {
+  if (in_loop && !closed()) {
+    --begun_;
+    if (last_calls_ && in_flight() == 0) loop_.Post([session = shared_from_this()] { session->CloseIfDone(); });
+    return;
+  }
+  // The count below lets the loop close the connection, and others end the session.
+  const std::shared_ptr<ServerSession> session = shared_from_this();
+  const uint64_t before = ends_.fetch_add(kOneEnd);
+  if ((before & kClosed) != 0) {
+    if (before / kOneEnd + 1 == begun_) self_.reset();
+  } else if ((before & kLastCalls) != 0) {
+    loop_.Post([session] { session->CloseIfDone(); });
+  }
 }
 
 size_t ServerSession::SendReply(ServerCall& call) {
   const google::protobuf::MessageLite& reply = call.reply_message();
   const size_t size = reply.ByteSizeLong();
-  if (size > max_message_.load(std::memory_order_relaxed)) {
-    SendStatus(call, absl::ResourceExhaustedError(absl::StrCat(
-                         "the reply of ", call.method->name(), " is ", size, " bytes, the client's limit is ",
-                         max_message_.load(std::memory_order_relaxed))));
-    return size;
+  const bool plain = size <= kMaxFragment && size <= max_message_.load(std::memory_order_relaxed) &&
+                     !call.context().has_reply_metadata();
+  if (ABSL_PREDICT_FALSE(!plain)) {
+    SendReplyWithHead(call, reply, size);
+  } else {
+    SendMessage({.type = FrameType::kResponse, .stream = call.stream, .priority = call.priority}, reply, size,
+                *connection_);
   }
-  MessageFrames frames{.type = FrameType::kResponse, .stream = call.stream, .priority = call.priority};
-  std::string head;
-  const ServerContext& context = call.context();
-  if (context.has_reply_metadata() || size > kMaxFragment) {
-    absl::StatusOr<std::string> encoded =
-        EncodeResponseHead(call.context().initial_metadata(), call.context().trailing_metadata(),
-                           NeedsLength(size, context.has_reply_metadata()) ? size : 0,
-                           max_head_.load(std::memory_order_relaxed));
-    if (!encoded.ok()) {
-      SendStatus(call, encoded.status());
-      return size;
-    }
-    head = *std::move(encoded);
-    frames.head = absl::string_view(head);
-  }
-  SendMessage(frames, reply, size, *connection_);
   return size;
+}
+
+void ServerSession::SendReplyWithHead(ServerCall& call, const google::protobuf::MessageLite& reply,
+                                      size_t size) {
+  if (size > max_message_.load(std::memory_order_relaxed)) {
+    return SendStatus(
+        call, absl::ResourceExhaustedError(absl::StrCat(
+                  "the reply of ", call.method->name(), " is ", size, " bytes, the client's limit is ",
+                  max_message_.load(std::memory_order_relaxed))));
+  }
+  const ServerContext& context = call.context();
+  absl::StatusOr<std::string> head = EncodeResponseHead(
+      call.context().initial_metadata(), call.context().trailing_metadata(),
+      NeedsLength(size, context.has_reply_metadata()) ? size : 0, max_head_.load(std::memory_order_relaxed));
+  if (!head.ok()) return SendStatus(call, head.status());
+  SendMessage({.type = FrameType::kResponse,
+               .stream = call.stream,
+               .priority = call.priority,
+               .head = absl::string_view(*head)},
+              reply, size, *connection_);
 }
 
 void ServerSession::SendStatus(ServerCall& call, const absl::Status& status) {
@@ -450,19 +475,26 @@ void ServerSession::Drain() {
     head.set_message("the server shuts down");
     SendHead({.type = FrameType::kDrain}, head.SerializeAsString(), *connection_);
   }
-  last_calls_.store(true);
+  SetLastCalls();
   CloseIfDone();
 }
 
 // The client writes no more: what it has asked for whole is answered.
 void ServerSession::OnEndOfInput() {
-  last_calls_.store(true);
+  SetLastCalls();
   EndArriving(absl::CancelledError("the client stopped writing in the middle of the request"));
   CloseIfDone();
 }
 
+// From now on the connection closes when the calls in flight have ended. Their ends count and then look at the
+// flag, which is set before we look at the count: in the one order of all, one of the two sees the last end.
+void ServerSession::SetLastCalls() {
+  last_calls_ = true;
+  ends_.fetch_or(kLastCalls);
+}
+
 void ServerSession::CloseIfDone() {
-  if (in_flight_.load() == 0) connection_->CloseAfterFlush(absl::OkStatus());
+  if (in_flight() == 0) connection_->CloseAfterFlush(absl::OkStatus());
 }
 
 void ServerSession::OnMalformedInput(const absl::Status& why, bool tell_peer) {
@@ -476,29 +508,27 @@ void ServerSession::OnMalformedInput(const absl::Status& why, bool tell_peer) {
 void ServerSession::Close(absl::Status why) { connection_->Close(std::move(why)); }
 
 void ServerSession::OnClosed(const absl::Status& why) {
-  {
-    absl::MutexLock lock(&mutex_);
-    closed_ = true;
-    for (Slot& slot : slots_) {
-      if (slot.call != nullptr) slot.call->context().Cancel();
-    }
-  }
+  ForEachSlot([](const Slot& slot) {
+    ServerCall* call = slot.call.load(std::memory_order_acquire);
+    if (call != nullptr) call->context().Cancel();
+  });
   EndArriving(why);
   for (Executor::Task* task : std::exchange(to_execute_, {})) {
     static_cast<ServerCall*>(task)->End(absl::CancelledError("the connection is closed"));
   }
   shared_->OnSessionEnded(*this);
+  self_ = shared_from_this();
+  const uint64_t ends = ends_.fetch_or(kClosed) / kOneEnd;
+  if (ends == begun_) self_.reset();
 }
 
 // Ends the calls whose requests will never be whole.
 void ServerSession::EndArriving(const absl::Status& why) {
   std::vector<ServerCall*> arriving;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const Slot& slot : slots_) {
-      if (slot.arriving) arriving.push_back(slot.call);
-    }
-  }
+  ForEachSlot([&arriving](Slot& slot) {
+    ServerCall* call = slot.call.load(std::memory_order_acquire);
+    if (std::exchange(slot.arriving, false) && call != nullptr) arriving.push_back(call);
+  });
   for (ServerCall* call : arriving) {
     call->not_executed = true;
     call->End(why.ok() ? absl::CancelledError("the connection is closed") : why);

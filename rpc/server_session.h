@@ -2,6 +2,7 @@
 #ifndef FERRY_RPC_SERVER_SESSION_H_
 #define FERRY_RPC_SERVER_SESSION_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -9,9 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "ferry/rpc/budget.h"
 #include "ferry/rpc/executor.h"
 #include "ferry/rpc/method_table.h"
@@ -28,7 +27,9 @@ namespace ferry {
 //                                             '-> executor: RunCall -> handler -> EndCall -> output
 //
 // Belongs to the connection's loop; RunCall and EndCall are Thread-safe. Owned by shared_ptr: by its server
-// until the connection is closed, and by the calls in flight, whose handlers may outlive the connection.
+// until the connection is closed, and from then on by itself until the last call in flight has ended, for
+// handlers may outlive the connection. A call that runs inline, on the loop from its start to its end, takes
+// no lock and no atomic read-modify-write instruction.
 class ServerSession final : public ServerCall::Owner,
                             public std::enable_shared_from_this<ServerSession>,
                             private transport::Connection::Handler {
@@ -61,28 +62,34 @@ class ServerSession final : public ServerCall::Owner,
 
   // Takes no more calls, says so (PROTOCOL.md [P13.5]), and closes the connection when those in flight have
   // ended. Does nothing the second time. On the loop.
-  void Drain() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Drain();
 
   // Cancels the calls in flight and closes the connection. On the loop.
   void Close(absl::Status why);
 
   void RunCall(ServerCall& call) override;
-  void EndCall(ServerCall& call, absl::Status status) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndCall(ServerCall& call, absl::Status status) override;
 
   transport::EventLoop& loop() const { return loop_; }
 
  private:
-  // A slot that a client may use; call is null while none does.
+  // A slot that a client may use; call is null while none does. The loop sets call; whoever ends the call
+  // clears it (release), before its answer is written, and the loop looks (acquire). A call object that the
+  // loop has found there stays valid, and no other call, for as long as the loop is busy with it: only the
+  // loop takes it from its recycler again.
   struct Slot {
     transport::StreamId stream;
-    ServerCall* call = nullptr;
+    std::atomic<ServerCall*> call{nullptr};
     // A REQUEST has come on it.
     bool used = false;
     // Its request has not arrived whole; no handler has seen it.
     bool arriving = false;
   };
 
-  void OnFrame(const transport::Frame& frame) override;
+  void OnFrame(const transport::Frame& frame) override {
+    if (settings_seen_ && IsPlainRequest(frame.header)) return OnRequest(frame);
+    OnOtherFrame(frame);
+  }
   void OnEndOfRead() override;
   void OnEndOfInput() override;
   void OnPreface() override;
@@ -90,28 +97,44 @@ class ServerSession final : public ServerCall::Owner,
   void Break(const absl::Status& why) { OnMalformedInput(why, true); }
   void OnClosed(const absl::Status& why) override;
 
+  void OnOtherFrame(const transport::Frame& frame);
   void OnSettings(const transport::Frame& frame);
   void OnRequest(const transport::Frame& frame);
   void OnFragment(const transport::Frame& frame);
   void OnCancel(const transport::Frame& frame);
   void OnDrain(const transport::Frame& frame);
   absl::Status CheckInRange(transport::StreamId stream) const;
-  bool IsForCall(const transport::Frame& frame) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool IsForCall(const transport::Frame& frame);
   absl::Status CheckSlot(transport::StreamId stream) const;
-  absl::Status CheckAdmissible(const transport::Frame& frame, ServedMethod*& method);
-  bool Occupy(const transport::Frame& frame, ServerCall* call) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Begin(const transport::Frame& frame, ServerCall& call);
-  absl::Status ReadRequest(absl::string_view message, ServerCall& call);
+  bool IsAdmissible(const transport::FrameHeader& header) const;
+  absl::Status WhyInadmissible(const transport::Frame& frame) const;
+  void OnInadmissible(const transport::Frame& frame);
+  ServedMethod* FindMethod(uint64_t id);
+  Slot* FreeSlot(transport::StreamId stream);
+  Slot& SlotOf(uint32_t slot) { return slots_[slot / kChunk][slot % kChunk]; }
+  template <typename F>
+  void ForEachSlot(F&& f) {
+    for (const std::unique_ptr<Slot[]>& chunk : slots_) std::for_each_n(chunk.get(), kChunk, f);
+  }
+  void BeginLarge(const transport::Frame& frame, ServerCall& call);
+  bool Parse(absl::string_view message, ServerCall& call);
   absl::Status ReadHead(const transport::Frame& frame, ServerCall& call);
-  void Admit(ServerCall& call) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Admit(ServerCall& call);
   void RunInline(ServerCall& call);
   transport::Instant ReadTime();
-  void EndArriving(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndArriving(const absl::Status& why);
   void Refuse(const transport::FrameHeader& request, const absl::Status& why);
-  void CloseIfDone() ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetLastCalls();
+  void CloseIfDone();
+  void CountEnd(bool in_loop);
+  bool closed() const { return (ends_.load(std::memory_order_acquire) & kClosed) != 0; }
+  // Calls whose answers are not appended yet. On the loop.
+  uint64_t in_flight() const { return begun_ - ends_.load() / kOneEnd; }
 
   // What EndCall sends. Returns the reply's size on the wire.
   size_t SendReply(ServerCall& call);
+  void SendReplyWithHead(ServerCall& call, const google::protobuf::MessageLite& reply, size_t size);
+  absl::Status WhyUnwanted(ServerCall& call, absl::Status status) const;
   void SendStatus(ServerCall& call, const absl::Status& status);
 
   // Constant.
@@ -120,27 +143,36 @@ class ServerSession final : public ServerCall::Owner,
   const size_t loop_index_;
   const std::shared_ptr<transport::Connection> connection_;
 
-  absl::Mutex mutex_;
-  // Indexed by slot; grows as slots are used.
-  std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-
-  // Calls whose answers are not appended yet; and that no more will come: the connection closes once none is
-  // in flight. A call's end counts down and then looks at last_calls_, which the loop sets before it looks at
-  // the count: in the one order of both, one of the two sees that this was the last.
-  std::atomic<size_t> in_flight_{0};
-  std::atomic<bool> last_calls_{false};
+  // Two flags, and how many calls have ended elsewhere than on the loop or after closing, in one word so that
+  // who counts an end knows what held just then:
+  //   kLastCalls  no more calls will come, and the connection is to close when none is in flight
+  //   kClosed     the connection is closed: the end that makes all begun ones ended lets go of self_
+  static constexpr uint64_t kLastCalls = 1;
+  static constexpr uint64_t kClosed = 2;
+  static constexpr uint64_t kOneEnd = 4;
+  std::atomic<uint64_t> ends_{0};
+  // Set before kClosed, if calls are in flight then.
+  std::shared_ptr<ServerSession> self_;
 
   // The client's limits.
   std::atomic<uint64_t> max_message_;
   std::atomic<uint32_t> max_head_;
 
-  // Belong to the loop.
+  // Belong to the loop; request_budget_ is Thread-safe.
   Budget request_budget_;
+  // The last method that was looked for, and its id.
+  uint64_t last_method_id_ = 0;
+  ServedMethod* last_method_ = nullptr;
+  // Slot i is slots_[i / kChunk][i % kChunk]: grows as slots are used, and each stays where it is.
+  static constexpr uint32_t kChunk = 64;
+  std::vector<std::unique_ptr<Slot[]>> slots_;
+  // Calls that were begun, less those that ended on the loop: constant once the connection is closed.
+  uint64_t begun_ = 0;
   // The client's preface has come: something may be sent.
   bool greeted_ = false;
   bool settings_seen_ = false;
   bool draining_ = false;
+  bool last_calls_ = false;
   // REQUESTs so far (PROTOCOL.md [P6.10]), and whether the client has said that no more come.
   uint64_t requests_ = 0;
   bool drained_ = false;

@@ -291,16 +291,6 @@ absl::StatusOr<WireSettings> DecodeSettings(absl::string_view bytes) {
   return settings;
 }
 
-void EncodeRequestPrefix(const RequestPrefix& prefix, char* out) {
-  StoreLittleEndian(prefix.method, out);
-  StoreLittleEndian(prefix.timeout_us, out + sizeof(prefix.method));
-}
-
-RequestPrefix DecodeRequestPrefix(const char* in) {
-  return {.method = LoadLittleEndian<uint64_t>(in),
-          .timeout_us = LoadLittleEndian<uint32_t>(in + sizeof(uint64_t))};
-}
-
 uint32_t TimeoutToWire(absl::Duration left) {
   if (left == absl::InfiniteDuration()) return 0;
   constexpr int64_t kMax = std::numeric_limits<uint32_t>::max();

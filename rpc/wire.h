@@ -18,12 +18,26 @@
 #include "ferry/rpc/metadata.h"
 #include "ferry/rpc/wire.pb.h"
 #include "ferry/transport/frame.h"
+#include "ferry/transport/little_endian.h"
 
 namespace ferry {
 
 // ---- Frames (PROTOCOL.md section 4)
 
 enum class Side : uint8_t { kClient, kServer };
+
+// Whether a valid header is that of a request, or of a response, which comes in one frame: CheckFrameUse finds
+// nothing wrong with it then if its sender is a client, or a server.
+constexpr bool IsWholeMessage(const transport::FrameHeader& header, transport::FrameType type) {
+  return (header.type == type) & (header.flags == transport::kEndStream) & (header.codec() == 0) &
+         (header.stream.slot() != 0);
+}
+constexpr bool IsPlainRequest(const transport::FrameHeader& header) {
+  return IsWholeMessage(header, transport::FrameType::kRequest);
+}
+constexpr bool IsPlainResponse(const transport::FrameHeader& header) {
+  return IsWholeMessage(header, transport::FrameType::kResponse);
+}
 
 // INTERNAL if `sender` may not send a frame with this header in this version, whatever the connection's
 // state: the wrong side, the wrong stream, flags that do not go with the type, bytes where there must be
@@ -85,10 +99,16 @@ struct RequestPrefix {
 };
 
 // Writes transport::kRequestPrefixSize bytes.
-void EncodeRequestPrefix(const RequestPrefix& prefix, char* out);
+inline void EncodeRequestPrefix(const RequestPrefix& prefix, char* out) {
+  transport::StoreLittleEndian(prefix.method, out);
+  transport::StoreLittleEndian(prefix.timeout_us, out + sizeof(prefix.method));
+}
 
 // Reads transport::kRequestPrefixSize bytes.
-RequestPrefix DecodeRequestPrefix(const char* in);
+inline RequestPrefix DecodeRequestPrefix(const char* in) {
+  return {.method = transport::LoadLittleEndian<uint64_t>(in),
+          .timeout_us = transport::LoadLittleEndian<uint32_t>(in + sizeof(uint64_t))};
+}
 
 // `left` in whole microseconds, rounded down, but at least 1 so that it cannot be taken for "no limit". An
 // infinite duration gives 0; one that does not fit gives 0xffffffff. A call with nothing left is not to be

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "ferry/transport/check.h"
+#include "ferry/transport/mutex.h"
 
 namespace ferry::transport {
 
@@ -91,7 +91,7 @@ class BufferPool::Core {
   const absl::Duration max_age_;
   const Clock& clock_;
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   size_t max_kept_bytes_ ABSL_GUARDED_BY(mutex_);
   // For each size the blocks kept, the last returned at the back.
   std::array<std::vector<Header*>, kSizes> kept_ ABSL_GUARDED_BY(mutex_);
@@ -105,7 +105,7 @@ Header* BufferPool::Core::Take(const std::shared_ptr<Core>& self, size_t size, s
   const size_t size_index = SizeIndex(size);
   Header* chain = nullptr;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(mutex_);
     if (size_index != kNotKept) chain = TakeKept(size_index, count);
     if (chain == nullptr) {
       heap_bytes_ += size_index == kNotKept ? size : kMinBlock << size_index;
@@ -139,7 +139,7 @@ void BufferPool::Core::Return(Header* chain) {
   const Instant now = core->clock_.Now();
   Header* surplus = nullptr;
   {
-    absl::MutexLock lock(&core->mutex_);
+    MutexLock lock(core->mutex_);
     while (chain != nullptr) {
       Header* header = std::exchange(chain, chain->next);
       header->core.reset();
@@ -158,7 +158,7 @@ void BufferPool::Core::Return(Header* chain) {
 
 void BufferPool::Core::StopKeeping() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(mutex_);
     max_kept_bytes_ = 0;
   }
   Discard(Instant::Infinite());
@@ -167,7 +167,7 @@ void BufferPool::Core::StopKeeping() {
 void BufferPool::Core::Discard(Instant limit) {
   Header* surplus = nullptr;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(mutex_);
     for (std::vector<Header*>& kept : kept_) {
       size_t old = 0;
       for (; old < kept.size() && kept[old]->returned <= limit; ++old) {
@@ -182,17 +182,17 @@ void BufferPool::Core::Discard(Instant limit) {
 }
 
 void BufferPool::Core::AddCache(const std::atomic<size_t>* kept_bytes) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(mutex_);
   cache_bytes_.push_back(kept_bytes);
 }
 
 void BufferPool::Core::RemoveCache(const std::atomic<size_t>* kept_bytes) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(mutex_);
   std::erase(cache_bytes_, kept_bytes);
 }
 
 BufferPool::Stats BufferPool::Core::stats() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(mutex_);
   Stats stats;
   stats.kept_bytes = kept_bytes_;
   for (const std::atomic<size_t>* bytes : cache_bytes_)

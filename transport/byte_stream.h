@@ -28,6 +28,8 @@ class ByteStream {
    public:
     virtual ~ReadyHandler() = default;
     virtual void OnReady(bool readable, bool writable) = 0;
+    // Reads if there is something to read, without having been told; whether there was.
+    virtual bool OnPoll() { return false; }
   };
 
   virtual ~ByteStream() = default;

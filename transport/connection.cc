@@ -11,6 +11,9 @@ namespace {
 
 // One ready connection may not keep the loop from the others for longer than this many reads.
 constexpr int kReadsPerBatch = 16;
+// How much the loop appends in a batch before it writes. With small calls the peer answers the first half of a
+// batch while we work on the second.
+constexpr size_t kEarlyFlush = 64 * 1024;
 // How long to go on reading, so that the peer can read our last words: closing earlier would reset the
 // connection.
 constexpr absl::Duration kLingerTimeout = absl::Seconds(1);
@@ -61,11 +64,19 @@ void Connection::OnReady(bool readable, bool writable) {
   if (readable) Read();
 }
 
+bool Connection::OnPoll() {
+  loop_.AssertInLoop();
+  const uint64_t reads = counters_.reads.load(std::memory_order_relaxed);
+  if (closed_ || end_of_input_ || held_size_ > 0 || reading_paused_.load(std::memory_order_relaxed)) return false;
+  const std::shared_ptr<Connection> self = shared_from_this();
+  Read();
+  return closed_ || end_of_input_ || counters_.reads.load(std::memory_order_relaxed) != reads;
+}
+
 void Connection::Read() {
   if (closed_) return;
   if (reading_paused_.load(std::memory_order_relaxed) || PauseReading()) return WatchPartialFrame();
   if (held_size_ == 0 && end_of_input_) return LookForFailure();
-  Cork();
   if (held_size_ > 0) {
     const Block held = std::move(held_);
     HandleBytes(absl::string_view(held.data(), std::exchange(held_size_, 0)));
@@ -114,13 +125,20 @@ bool Connection::ReadOnce() {
 
 void Connection::HandleBytes(absl::string_view input) {
   if (closing_.has_value()) return;
+  Cork();
   if (!preface_done_ && !HandlePreface(&input)) return;
   handling_ = true;
   while (!closed_ && !closing_.has_value()) {
+    if (loop_output_.bytes() >= kEarlyFlush) FlushEarly();
     // What handlers answer within one read must not grow without bound either.
-    if (waiting_output_.load(std::memory_order_relaxed) > options_.max_waiting_output && !input.empty()) {
+    if (waiting_output() > options_.max_waiting_output && !input.empty()) {
       Hold(input);
       break;
+    }
+    if (Frame frame; assembler_.TakeInPlace(&input, frame)) {
+      ++frames_;
+      handler_.OnFrame(frame);
+      continue;
     }
     absl::StatusOr<std::optional<Frame>> frame = assembler_.Next(&input);
     if (!frame.ok()) {
@@ -195,9 +213,9 @@ void Connection::HandleEndOfInput() {
 // Whether reading must wait for output to shrink; it is then resumed by AfterFlush.
 bool Connection::PauseReading() {
   // The preface asks for no output, and its time runs.
-  if (!preface_done_ || waiting_output_.load() <= options_.max_waiting_output) return false;
+  if (!preface_done_ || waiting_output_.load() + loop_output_.bytes() <= options_.max_waiting_output) return false;
   reading_paused_.store(true);
-  if (waiting_output_.load() > options_.max_waiting_output / 2) return true;
+  if (waiting_output_.load() + loop_output_.bytes() > options_.max_waiting_output / 2) return true;
   return !reading_paused_.exchange(false);
 }
 
@@ -239,31 +257,23 @@ Block Connection::AllocateOutput(size_t size) {
   return loop_.InLoop() ? loop_.blocks().Allocate(size) : loop_.blocks().pool().Allocate(size);
 }
 
-bool Connection::Send(absl::FunctionRef<void(Output&)> append) {
-  const Appended appended = Append(append);
-  if (appended == Appended::kFlush) Flush();
-  return appended != Appended::kClosed;
-}
-
-Connection::Appended Connection::Append(absl::FunctionRef<void(Output&)> append) {
-  const bool in_loop = loop_.InLoop();
-  {
-    absl::MutexLock lock(&output_mutex_);
-    if (output_closed_ || finish_writing_) return Appended::kClosed;
-    Output output(*this, output_);
-    append(output);
-    waiting_output_.store(output_.bytes(), std::memory_order_relaxed);
-    if (!in_loop) return !corked_ && StartWriting() ? Appended::kFlush : Appended::kDone;
-  }
-  loop_.AddBatchHook(*this);
-  return Appended::kDone;
+Connection::Appended Connection::AppendLocked(absl::FunctionRef<void(Output&)> append) {
+  MutexLock lock(output_mutex_);
+  if (output_closed_ || finish_writing_) return Appended::kClosed;
+  OutputQueue& queue = corked_ ? late_output_ : output_;
+  Output output(*this, queue);
+  append(output);
+  if (corked_) has_late_output_.store(true, std::memory_order_release);
+  waiting_output_.store(output_.bytes() + late_output_.bytes(), std::memory_order_relaxed);
+  return !corked_ && StartWriting() ? Appended::kFlush : Appended::kDone;
 }
 
 void Connection::FinishWriting() {
   {
-    absl::MutexLock lock(&output_mutex_);
+    MutexLock lock(output_mutex_);
     if (output_closed_) return;
     finish_writing_ = true;
+    output_ended_.store(true, std::memory_order_relaxed);
   }
   // Also if writing was finished before: CloseAfterFlush has more to do then.
   PostToLoop(&Connection::AfterFlush);
@@ -271,37 +281,69 @@ void Connection::FinishWriting() {
 
 // While the loop handles input it keeps output together: one flush at the end of the batch.
 void Connection::Cork() {
+  if (std::exchange(in_batch_, true)) return;
   {
-    absl::MutexLock lock(&output_mutex_);
+    MutexLock lock(output_mutex_);
     corked_ = true;
   }
   loop_.AddBatchHook(*this);
 }
 
+// Nothing more is written: what waits is dropped, unless somebody is writing it just now and will.
+void Connection::EndOutput() {
+  output_closed_ = true;
+  output_ended_.store(true, std::memory_order_relaxed);
+  if (!writing_) output_.Clear();
+  late_output_.Clear();
+  has_late_output_.store(false, std::memory_order_relaxed);
+  waiting_output_.store(output_.bytes());
+}
+
+// Brings together what the batch has appended.
+void Connection::GatherOutput() {
+  if (output_closed_) {
+    loop_output_.Clear();
+  } else {
+    output_.TakeAll(loop_output_);
+    output_.TakeAll(late_output_);
+    has_late_output_.store(false, std::memory_order_relaxed);
+    waiting_output_.store(output_.bytes());
+  }
+  loop_waiting_.store(0, std::memory_order_relaxed);
+}
+
 void Connection::OnEndOfBatch() {
   loop_.AssertInLoop();
+  in_batch_ = false;
   {
-    absl::MutexLock lock(&output_mutex_);
+    MutexLock lock(output_mutex_);
     corked_ = false;
+    GatherOutput();
     if (!StartWriting()) return;
   }
   Flush();
-  absl::MutexLock lock(&output_mutex_);
+  loop_output_.ReleaseIdle();
+  MutexLock lock(output_mutex_);
   output_.ReleaseIdle();
+}
+
+void Connection::FlushEarly() {
+  {
+    MutexLock lock(output_mutex_);
+    GatherOutput();
+    if (!StartWriting()) return;
+  }
+  Flush();
 }
 
 void Connection::FlushNow() {
   loop_.AssertInLoop();
-  {
-    absl::MutexLock lock(&output_mutex_);
-    if (!StartWriting()) return;
-  }
-  Flush();
+  FlushEarly();
 }
 
 void Connection::OnWritable() {
   {
-    absl::MutexLock lock(&output_mutex_);
+    MutexLock lock(output_mutex_);
     if (writing_) writable_meanwhile_ = true;
     blocked_ = false;
     if (!StartWriting()) return;
@@ -321,7 +363,7 @@ bool Connection::StartWriting() {
 void Connection::Flush() {
   bool after = false;
   {
-    absl::MutexLock lock(&output_mutex_);
+    MutexLock lock(output_mutex_);
     do {
       iovec parts[ByteStream::kMaxParts];
       const size_t count = output_.Peek(parts);
@@ -330,7 +372,7 @@ void Connection::Flush() {
       output_mutex_.Lock();
       writing_ = HandleWritten(result);
     } while (writing_);
-    waiting_output_.store(output_.bytes());
+    waiting_output_.store(output_.bytes() + late_output_.bytes());
     after = blocked_ || finish_writing_ || !write_error_.ok();
   }
   if (after || (reading_paused_.load() && waiting_output_.load() <= options_.max_waiting_output / 2)) {
@@ -356,8 +398,8 @@ bool Connection::HandleWritten(const IoResult& result) {
     case IoResult::State::kEnd:
     case IoResult::State::kFailed:
       write_error_ = result.status;
-      output_closed_ = true;
-      output_.Clear();
+      writing_ = false;
+      EndOutput();
       return false;
   }
   return false;
@@ -368,10 +410,11 @@ void Connection::AfterFlush() {
   absl::Status error;
   bool blocked, finish;
   {
-    absl::MutexLock lock(&output_mutex_);
+    MutexLock lock(output_mutex_);
     error = write_error_;
     blocked = blocked_;
-    finish = finish_writing_ && output_.empty() && !writing_ && !output_closed_;
+    finish = finish_writing_ && output_.empty() && late_output_.empty() && loop_output_.empty() &&
+             !writing_ && !output_closed_;
   }
   if (closed_) return;
   if (!error.ok()) return Close(std::move(error));
@@ -395,7 +438,7 @@ void Connection::OnWriteTimeout() {
   if (counters_.bytes_written.load(std::memory_order_relaxed) != timed_bytes_) return AfterFlush();
   bool blocked;
   {
-    absl::MutexLock lock(&output_mutex_);
+    MutexLock lock(output_mutex_);
     blocked = blocked_;
   }
   if (!blocked) return;
@@ -418,13 +461,12 @@ void Connection::Close(absl::Status why) {
   // A handler may be reading a frame in it just now.
   if (!handling_) assembler_.Clear();
   {
-    absl::MutexLock lock(&output_mutex_);
-    output_closed_ = true;
+    MutexLock lock(output_mutex_);
     corked_ = false;
-    // A thread that is writing just now clears it when it sees that all is over.
-    if (!writing_) output_.Clear();
-    waiting_output_.store(output_.bytes());
+    EndOutput();
+    GatherOutput();
   }
+  in_batch_ = false;
   // Now, and not when that thread is done: the loop may have stopped by then, and calls that a handler holds
   // may keep the stream, and with it the peer waiting.
   stream_->Close();

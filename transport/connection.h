@@ -13,12 +13,12 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "ferry/transport/byte_stream.h"
 #include "ferry/transport/event_loop.h"
 #include "ferry/transport/frame.h"
 #include "ferry/transport/frame_assembler.h"
+#include "ferry/transport/mutex.h"
 #include "ferry/transport/output_queue.h"
 #include "ferry/transport/preface.h"
 
@@ -30,6 +30,12 @@ namespace ferry::transport {
 // handled in place. The output half is Thread-safe: frames are appended under a mutex and, unless somebody is
 // writing already or the loop is in the middle of a batch, written by the thread that appended them. Whatever
 // was appended meanwhile goes out with the next write, so writers never wait for each other's system calls.
+// What the loop itself appends during a batch needs no mutex: it is gathered apart, and leaves at the batch's
+// end or whenever kEarlyFlush bytes have come together, so that the peer has work while we go on.
+//
+//     the loop       loop_output_ --.  end of a batch, or enough
+//     other threads  late_output_ --+------> output_ ------> one writev
+//                     while the loop is in a batch; otherwise straight to output_
 //
 // Calls come in the order: Start OnPreface? (OnFrame | OnEndOfInput | OnEndOfBatch)* OnClosed. Owned by
 // shared_ptr because tasks posted to the loop keep it alive; the session it belongs to holds the only other
@@ -110,10 +116,16 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Begins: appends our preface, unless that has to wait, and reads. On the loop.
   void Start();
 
-  // Lets `append` append whole frames, and sees to it that they are written. `append` runs at once, under the
-  // output mutex: it must be quick and call nothing else of the connection's. Returns false, without running
-  // it, if the connection is closed or has finished writing. Thread-safe.
-  bool Send(absl::FunctionRef<void(Output&)> append) ABSL_LOCKS_EXCLUDED(output_mutex_);
+  // Lets `append`, which takes an Output&, append whole frames, and sees to it that they are written. `append`
+  // runs at once, perhaps under the output mutex: it must be quick and call nothing else of the connection's.
+  // Returns false, without running it, if the connection is closed or has finished writing. What happens
+  // before an append, on whatever thread, is sent before it. Thread-safe.
+  template <typename F>
+  bool Send(F&& append) ABSL_LOCKS_EXCLUDED(output_mutex_) {
+    const Appended appended = Append(std::forward<F>(append));
+    if (appended == Appended::kFlush) Flush();
+    return appended != Appended::kClosed;
+  }
 
   // Finishes writing once everything appended is written; nothing can be sent any more. Thread-safe.
   void FinishWriting() ABSL_LOCKS_EXCLUDED(output_mutex_);
@@ -129,7 +141,14 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Send in two steps, for a caller that appends under a lock of its own and must not hold it while the
   // system is called: after kFlush, and without that lock, it calls FlushAppended.
   enum class Appended { kClosed, kDone, kFlush };
-  Appended Append(absl::FunctionRef<void(Output&)> append) ABSL_LOCKS_EXCLUDED(output_mutex_);
+  template <typename F>
+  Appended Append(F&& append) ABSL_LOCKS_EXCLUDED(output_mutex_) {
+    if (!loop_.InLoop() || !MayAppendUnlocked()) return AppendLocked(append);
+    Output output(*this, loop_output_);
+    append(output);
+    loop_waiting_.store(loop_output_.bytes(), std::memory_order_relaxed);
+    return Appended::kDone;
+  }
   void FlushAppended() ABSL_LOCKS_EXCLUDED(output_mutex_) { Flush(); }
 
   // Writes what the stream takes just now, although the loop is in the middle of a batch: before Close, which
@@ -140,7 +159,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   Block AllocateOutput(size_t size);
 
   // Bytes appended and not yet written. Thread-safe.
-  size_t waiting_output() const { return waiting_output_.load(std::memory_order_relaxed); }
+  size_t waiting_output() const {
+    return waiting_output_.load(std::memory_order_relaxed) + loop_waiting_.load(std::memory_order_relaxed);
+  }
 
   EventLoop& loop() const { return loop_; }
   const std::string& peer() const { return peer_; }
@@ -153,6 +174,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
 
   // Input.
   void OnReady(bool readable, bool writable) override;
+  bool OnPoll() override;
   void Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_);
   bool ReadOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_);
   void HandleBytes(absl::string_view input) ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_);
@@ -167,7 +189,17 @@ class Connection final : public std::enable_shared_from_this<Connection>,
 
   // Output.
   void OnEndOfBatch() override;
-  void Cork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_);
+  void Cork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_) ABSL_LOCKS_EXCLUDED(output_mutex_);
+  // Whether the loop, on which we are, may append to loop_output_. Opens its batch if it has not begun.
+  bool MayAppendUnlocked() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (output_ended_.load(std::memory_order_relaxed)) return false;
+    if (!in_batch_) Cork();
+    return !has_late_output_.load(std::memory_order_acquire);
+  }
+  Appended AppendLocked(absl::FunctionRef<void(Output&)> append) ABSL_LOCKS_EXCLUDED(output_mutex_);
+  void EndOutput() ABSL_EXCLUSIVE_LOCKS_REQUIRED(output_mutex_);
+  void GatherOutput() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_, output_mutex_);
+  void FlushEarly() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_) ABSL_LOCKS_EXCLUDED(output_mutex_);
   void OnWritable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_);
   bool StartWriting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(output_mutex_);
   void Flush() ABSL_LOCKS_EXCLUDED(output_mutex_);
@@ -186,8 +218,10 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   const std::string peer_;
   Counters counters_;
 
-  absl::Mutex output_mutex_;
+  Mutex output_mutex_;
   OutputQueue output_ ABSL_GUARDED_BY(output_mutex_);
+  // What was appended under the mutex while the loop is in a batch: behind what it has appended before.
+  OutputQueue late_output_ ABSL_GUARDED_BY(output_mutex_);
   // Somebody is between taking pieces of output_ and dropping them.
   bool writing_ ABSL_GUARDED_BY(output_mutex_) = false;
   // The stream takes no more bytes until its handler is told so.
@@ -203,6 +237,18 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // loop stores reading_paused_ before it looks here again: one of the two sees the other.
   std::atomic<size_t> waiting_output_{0};
   std::atomic<bool> reading_paused_{false};
+  // Whether late_output_ holds something: the loop must append there too then. Stored under the mutex; what
+  // happened before the loop's append includes the store, if it includes the append that made it.
+  std::atomic<bool> has_late_output_{false};
+  // Whether output_closed_ or finish_writing_ is true, for a loop without the mutex: a hint that may be late.
+  std::atomic<bool> output_ended_{false};
+
+  // Loop only, without annotations: it is used inside Append, where clang cannot see that this is the loop.
+  OutputQueue loop_output_;
+  // loop_output_.bytes(), stored by the loop for everybody.
+  std::atomic<size_t> loop_waiting_{0};
+  // corked_, as the loop knows it.
+  bool in_batch_ = false;
 
   FrameAssembler assembler_ ABSL_GUARDED_BY(loop_);
   // Input that came with a read and is not handled yet, because output has to shrink first.

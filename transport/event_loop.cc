@@ -1,50 +1,23 @@
 #include "ferry/transport/event_loop.h"
 
 #include <algorithm>
+#include <iterator>
 #include <thread>
 #include <utility>
 
 #include "ferry/transport/check.h"
 
 namespace ferry::transport {
-namespace {
 
-thread_local EventLoop* current_loop = nullptr;
-
-}  // namespace
-
-// While a Turn lives, the thread is the loop's.
-class EventLoop::Turn {
- public:
-  explicit Turn(EventLoop* loop) : previous_(std::exchange(current_loop, loop)), binding_(loop->blocks_) {}
-  ~Turn() { current_loop = previous_; }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-
- private:
-  EventLoop* const previous_;
-  BlockCache::Binding binding_;
-};
-
-// While a Visit lives, the loop does.
-class EventLoop::Visit {
- public:
-  explicit Visit(EventLoop* loop) : visitors_(loop->visitors_) {
-    visitors_.fetch_add(1, std::memory_order_relaxed);
-  }
-  ~Visit() { visitors_.fetch_sub(1, std::memory_order_release); }
-  Visit(const Visit&) = delete;
-  Visit& operator=(const Visit&) = delete;
-
- private:
-  std::atomic<int>& visitors_;
-};
+thread_local constinit EventLoop* EventLoop::current_ = nullptr;
 
 absl::StatusOr<std::unique_ptr<EventLoop>> EventLoop::Create(const Options& options) {
   absl::StatusOr<Epoll> epoll = Epoll::Create();
   if (!epoll.ok()) return epoll.status();
   absl::StatusOr<WakeUp> wake_up = WakeUp::Create();
   if (!wake_up.ok()) return wake_up.status();
+  absl::StatusOr<WakeUp> own_turn = WakeUp::Create();
+  if (!own_turn.ok()) return own_turn.status();
   const absl::Status watched = epoll->Add(wake_up->fd(), EPOLLIN | EPOLLET, nullptr);
   if (!watched.ok()) return watched;
   std::unique_ptr<BufferPool> own_buffers;
@@ -52,15 +25,18 @@ absl::StatusOr<std::unique_ptr<EventLoop>> EventLoop::Create(const Options& opti
     own_buffers = std::make_unique<BufferPool>(BufferPool::Options{.clock = options.clock});
   }
   return std::unique_ptr<EventLoop>(
-      new EventLoop(options, std::move(own_buffers), *std::move(epoll), *std::move(wake_up)));
+      new EventLoop(options, std::move(own_buffers), *std::move(epoll),
+                                                  *std::move(wake_up), *std::move(own_turn)));
 }
 
 EventLoop::EventLoop(const Options& options, std::unique_ptr<BufferPool> own_buffers, Epoll epoll,
-                     WakeUp wake_up)
+                     WakeUp wake_up, WakeUp own_turn)
     : clock_(options.clock),
       own_buffers_(std::move(own_buffers)),
       wake_up_(std::move(wake_up)),
+      own_turn_(std::move(own_turn)),
       epoll_(std::move(epoll)),
+      poll_policy_(options.poll_time),
       now_(clock_->Now()),
       scratch_(kScratchBytes),
       blocks_(own_buffers_ != nullptr ? *own_buffers_ : *options.buffers) {}
@@ -68,6 +44,10 @@ EventLoop::EventLoop(const Options& options, std::unique_ptr<BufferPool> own_buf
 EventLoop::~EventLoop() {
   DropTasks();
   // Nobody can begin a visit now, and those under way have only to return.
+  AwaitVisitors();
+}
+
+void EventLoop::AwaitVisitors() const {
   while (visitors_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
 }
 
@@ -75,9 +55,12 @@ void EventLoop::DropTasks() {
   // What tasks hold may belong to the loop.
   Turn turn(this);
   std::vector<Task> dropped;
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(mutex_);
   dropping_ = true;
   dropped.swap(tasks_);
+  dropped.insert(dropped.end(), std::make_move_iterator(owner_tasks_.begin()),
+                 std::make_move_iterator(owner_tasks_.end()));
+  owner_tasks_.clear();
   // Without the mutex: they may post more as they go.
   mutex_.Unlock();
   dropped.clear();
@@ -86,7 +69,28 @@ void EventLoop::DropTasks() {
 
 void EventLoop::Run() {
   Turn turn(this);
-  while (!stop_.exchange(false, std::memory_order_acquire)) RunBatch(/*may_wait=*/true);
+  while (!stop_.exchange(false, std::memory_order_acquire)) {
+    RunBatch(/*may_wait=*/true);
+    if (std::exchange(loan_requested_, false)) Lend();
+  }
+}
+
+// Lends the loop out, and returns when it is ours again.
+void EventLoop::Lend() {
+  State expected = State::kRunning;
+  if (!state_.compare_exchange_strong(expected, State::kFree, std::memory_order_acq_rel)) return;
+  for (;;) {
+    const uint64_t guests = guests_.load(std::memory_order_relaxed);
+    if (own_turn_.Await(kLoanTime)) return;
+    if (guests_.load(std::memory_order_relaxed) != guests) continue;
+    expected = State::kFree;
+    if (state_.compare_exchange_strong(expected, State::kRunning, std::memory_order_acq_rel)) return;
+  }
+}
+
+void EventLoop::RequestLoan() {
+  AssertInLoop();
+  loan_requested_ = true;
 }
 
 void EventLoop::RunUntilIdle() {
@@ -104,22 +108,79 @@ void EventLoop::Stop() {
 void EventLoop::Post(Task task) {
   Visit visit(this);
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(mutex_);
     if (dropping_) return;  // the task is destroyed once the mutex is free: it is the caller's
     tasks_.push_back(std::move(task));
   }
   Wake();
 }
 
-void EventLoop::Wake() {
-  if (state_.exchange(State::kWorkPosted, std::memory_order_acq_rel) == State::kAsleep) wake_up_.Signal();
+void EventLoop::PostToOwner(Task task) {
+  Visit visit(this);
+  {
+    MutexLock lock(mutex_);
+    if (dropping_) return;
+    owner_tasks_.push_back(std::move(task));
+    owner_wanted_.store(true, std::memory_order_relaxed);
+  }
+  Wake();
 }
 
-bool EventLoop::InLoop() const { return current_loop == this; }
+void EventLoop::Wake() {
+  switch (state_.exchange(State::kWorkPosted)) {
+    case State::kAsleep:
+      return wake_up_.Signal();
+    case State::kFree:
+      return own_turn_.Signal();
+    case State::kRunning:
+    case State::kWorkPosted:
+      return;
+  }
+}
 
-bool EventLoop::InAnyLoop() { return current_loop != nullptr; }
+// ---------------------------------------------------------------- Guests
 
-void EventLoop::AssertInLoop() const { FERRY_CHECK(InLoop(), "this belongs to another thread's event loop"); }
+EventLoop::Guest::Guest(EventLoop& loop) : loop_(loop) {
+  visit_.emplace(&loop);
+  State expected = State::kFree;
+  if (!loop.state_.compare_exchange_strong(expected, State::kRunning, std::memory_order_acq_rel)) {
+    visit_.reset();
+    return;
+  }
+  turn_.emplace(&loop);
+  loop.run_by_guest_ = true;
+  loop.guests_.store(loop.guests_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  loop.now_ = loop.clock_->Now();
+}
+
+EventLoop::Guest::~Guest() {
+  if (!entered()) return;
+  loop_.run_by_guest_ = false;
+  turn_.reset();
+  State expected = State::kRunning;
+  if (!loop_.state_.compare_exchange_strong(expected, State::kFree)) loop_.own_turn_.Signal();
+}
+
+bool EventLoop::Guest::RunUntil(absl::FunctionRef<bool()> done) {
+  FERRY_CHECK(entered(), "a guest that was not let in runs the loop");
+  // What was begun before this is flushed before anything is waited for.
+  loop_.RunHooks();
+  while (!done()) {
+    if (loop_.owner_wanted_.load(std::memory_order_relaxed)) return false;
+    loop_.RunBatch(/*may_wait=*/true);
+  }
+  return true;
+}
+
+void EventLoop::Guest::HandBack() {
+  loop_.run_by_guest_ = false;
+  turn_.reset();
+  loop_.state_.store(State::kWorkPosted);
+  loop_.own_turn_.Signal();
+  visit_.reset();
+}
+
+// ---------------------------------------------------------------- Batches
 
 absl::Status EventLoop::Watch(const FileDescriptor& fd, uint32_t events, Handler& handler) {
   AssertInLoop();
@@ -129,6 +190,7 @@ absl::Status EventLoop::Watch(const FileDescriptor& fd, uint32_t events, Handler
 void EventLoop::Unwatch(const FileDescriptor& fd, Handler& handler) {
   AssertInLoop();
   epoll_.Remove(fd);
+  if (hot_ == &handler) hot_ = nullptr;
   for (epoll_event& event : events_to_come_) {
     if (event.data.ptr == &handler) event.data.ptr = nullptr;
   }
@@ -148,14 +210,48 @@ void EventLoop::RemoveBatchHook(BatchHook& hook) {
 
 // One round; says whether there was anything to do.
 bool EventLoop::RunBatch(bool may_wait) {
-  const size_t ready = WaitForEvents(may_wait);
-  now_ = clock_->Now();
-  RunHandlers(ready);
-  bool busy = ready > 0;
+  bool busy = may_wait && poll_policy_.enabled() && Poll();
+  if (!busy) {
+    const size_t ready = WaitForEvents(may_wait);
+    now_ = clock_->Now();
+    RunHandlers(ready);
+    busy = ready > 0;
+  }
   busy |= RunTimers();
   busy |= RunTasks();
   busy |= RunHooks();
   return busy;
+}
+
+// Looks for work again and again, if that is likely to pay; whether there was any.
+bool EventLoop::Poll() {
+  // Bounds a clock that stands still.
+  constexpr int kMaxTries = 10'000;
+  Instant now = clock_->Now();
+  const int64_t nanos = poll_policy_.Begin(now.nanos - now_.nanos);
+  if (nanos == 0) return false;
+  const Instant until = std::min(Instant{now.nanos + nanos}, timers_.next_due());
+  for (int tries = 0;; ++tries) {
+    now_ = now;
+    if (PollOnce() || state_.load(std::memory_order_relaxed) == State::kWorkPosted) {
+      poll_policy_.Found();
+      return true;
+    }
+    if (now >= until || tries == kMaxTries) break;
+    // Whom we wait for may need this very processor.
+    std::this_thread::yield();
+    now = clock_->Now();
+  }
+  poll_policy_.Missed();
+  return false;
+}
+
+// Asks the one handler that has been busy, which costs a system call less, or all of them.
+bool EventLoop::PollOnce() {
+  if (hot_ != nullptr && ++polls_ % 8 != 0) return hot_->OnPoll();
+  const size_t ready = epoll_.Wait(absl::MakeSpan(events_), absl::ZeroDuration());
+  RunHandlers(ready);
+  return ready > 0;
 }
 
 // Everything about waiting, and nothing else, happens here.
@@ -182,6 +278,10 @@ absl::Duration EventLoop::TimeToSleep() {
 
 void EventLoop::RunHandlers(size_t ready) {
   events_to_come_ = absl::MakeSpan(events_.data(), ready);
+  if (ready > 0) {
+    Handler* first = static_cast<Handler*>(events_.front().data.ptr);
+    hot_ = ready == 1 && first != nullptr && first->pollable() ? first : nullptr;
+  }
   while (!events_to_come_.empty()) {
     const epoll_event event = events_to_come_.front();
     events_to_come_.remove_prefix(1);
@@ -201,8 +301,14 @@ bool EventLoop::RunTasks() {
   if (state_.load(std::memory_order_relaxed) != State::kWorkPosted) return false;
   state_.exchange(State::kRunning, std::memory_order_acq_rel);
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(mutex_);
     running_.swap(tasks_);
+    if (!run_by_guest_ && !owner_tasks_.empty()) {
+      running_.insert(running_.end(), std::make_move_iterator(owner_tasks_.begin()),
+                      std::make_move_iterator(owner_tasks_.end()));
+      owner_tasks_.clear();
+      owner_wanted_.store(false, std::memory_order_relaxed);
+    }
   }
   const bool any = !running_.empty();
   for (Task& task : running_) {

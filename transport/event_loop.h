@@ -6,23 +6,33 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "ferry/transport/buffer_pool.h"
+#include "ferry/transport/check.h"
 #include "ferry/transport/clock.h"
+#include "ferry/transport/mutex.h"
+#include "ferry/transport/poll_policy.h"
 #include "ferry/transport/posix.h"
 #include "ferry/transport/timer_queue.h"
 
 namespace ferry::transport {
 
 // An EventLoop runs handlers of ready file descriptors, timers and posted tasks, one after the other, on the
-// one thread that calls Run.
+// one thread that calls Run: the loop's own.
+//
+// A loop that has just been busy polls for a while before it blocks (PollPolicy). A thread that would only
+// wait for the loop may run it itself for that time, as a Guest: then nothing has to be handed to and fro.
+// "The loop's thread" is then the guest's.
 //
 // It is a lock capability in the eyes of clang's thread-safety analysis: what is GUARDED_BY(loop_) is touched
 // on the loop's thread only, and AssertInLoop() shows that one is there.
@@ -39,6 +49,10 @@ class ABSL_LOCKABLE EventLoop {
     virtual ~Handler() = default;
     // `events` are EPOLLIN and its kin. May unwatch and destroy any handler, this one too.
     virtual void OnEvents(uint32_t events) = 0;
+    // Looks by itself whether there is something to read, and does what there is; whether there was. Called
+    // instead of waiting for events while the loop polls, if the handler is pollable.
+    virtual bool OnPoll() { return false; }
+    virtual bool pollable() const { return false; }
   };
 
   // A BatchHook runs once at the end of the batch in which it was added.
@@ -57,6 +71,62 @@ class ABSL_LOCKABLE EventLoop {
     const Clock* clock = &Clock::Real();
     // Where blocks come from; not owned, must outlive the loop. nullptr gives the loop a pool of its own.
     BufferPool* buffers = nullptr;
+    // For how long the loop polls at most before it blocks; zero turns polling off.
+    absl::Duration poll_time = absl::ZeroDuration();
+  };
+
+  // While a Turn lives, the thread is the loop's. For the loop itself.
+  class Turn {
+   public:
+    explicit Turn(EventLoop* loop) : previous_(std::exchange(current_, loop)), binding_(loop->blocks_) {}
+    ~Turn() { current_ = previous_; }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    EventLoop* const previous_;
+    BlockCache::Binding binding_;
+  };
+
+  // While a Visit lives, the loop does. For the loop itself.
+  class Visit {
+   public:
+    explicit Visit(EventLoop* loop) : visitors_(loop->visitors_) {
+      visitors_.fetch_add(1, std::memory_order_relaxed);
+    }
+    ~Visit() { visitors_.fetch_sub(1, std::memory_order_release); }
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+
+   private:
+    std::atomic<int>& visitors_;
+  };
+
+  // A Guest runs a loop on a thread that is not its own, while nobody else does.
+  //
+  // Thread-compatible. Tasks, timers and handlers run on the guest's thread meanwhile, but for PostToOwner's.
+  class Guest {
+   public:
+    // Takes the loop, if it is lent out and nobody runs it: entered() says so. `loop` must outlive this.
+    explicit Guest(EventLoop& loop);
+    // Gives it back: to the next guest or, after HandBack, to its own thread.
+    ~Guest();
+    Guest(const Guest&) = delete;
+    Guest& operator=(const Guest&) = delete;
+
+    bool entered() const { return turn_.has_value(); }
+
+    // Runs batches until `done` is true; false if the loop's own thread is wanted before: HandBack is next
+    // then. REQUIRES: entered().
+    bool RunUntil(absl::FunctionRef<bool()> done);
+
+    // Gives the loop to its own thread, for there is something to wait for. REQUIRES: entered().
+    void HandBack();
+
+   private:
+    EventLoop& loop_;
+    std::optional<Visit> visit_;
+    std::optional<Turn> turn_;
   };
 
   // An error if the process is out of file descriptors.
@@ -85,18 +155,41 @@ class ABSL_LOCKABLE EventLoop {
   // loop is destroyed are destroyed without running.
   void Post(Task task) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // As Post, but for work that may call back into an application: it runs on the loop's own thread, which
+  // takes the loop back for it. Thread-safe.
+  void PostToOwner(Task task) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Has the loop's own thread lend the loop to guests after this batch. It takes the loop back by itself once
+  // no guest has come for kLoanTime, and when something is posted while nobody runs it. On the loop.
+  void RequestLoan();
+  static constexpr absl::Duration kLoanTime = absl::Milliseconds(2);
+
+  // For a thread that has given the loop something to wait for other than by Post: sees to it that somebody
+  // runs it. Thread-safe.
+  void EnsureRun() {
+    if (state_.load() == State::kFree) Wake();
+  }
+
+  // Whether a guest runs the loop. On the loop's thread.
+  bool run_by_guest() const { return run_by_guest_; }
+
+  // Waits until no other thread is inside Post, Stop or a Guest. REQUIRES: none comes any more.
+  void AwaitVisitors() const;
+
   // For a loop that will not run any more but may still be posted to: destroys the tasks that are queued, on
   // this thread, and from now on those that are posted, as they come. REQUIRES: as for the destructor.
   void DropTasks() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Whether the calling thread is the loop's. Thread-safe.
-  bool InLoop() const;
+  bool InLoop() const { return current_ == this; }
 
   // Whether the calling thread runs any EventLoop: it must not wait for another call then.
-  static bool InAnyLoop();
+  static bool InAnyLoop() { return current_ != nullptr; }
 
   // Dies unless called on the loop's thread.
-  void AssertInLoop() const ABSL_ASSERT_EXCLUSIVE_LOCK();
+  void AssertInLoop() const ABSL_ASSERT_EXCLUSIVE_LOCK() {
+    FERRY_CHECK(InLoop(), "this belongs to another thread's event loop");
+  }
 
   // The rest belongs to the loop.
 
@@ -126,20 +219,25 @@ class ABSL_LOCKABLE EventLoop {
   BlockCache& blocks() { return blocks_; }
 
  private:
-  class Turn;
-  class Visit;
-
   // What the loop is about, as far as those who wake it must know.
   //
-  // Post stores kWorkPosted after it has queued its task; only the loop stores the others. All go through
-  // exchange or compare_exchange on this one atomic, so either Post finds kAsleep and signals, or the loop,
-  // about to sleep, finds kWorkPosted and does not.
-  enum class State : uint8_t { kRunning, kWorkPosted, kAsleep };
+  // Post stores kWorkPosted after it has queued its task; only who runs the loop stores the others. All go
+  // through exchange or compare_exchange on this one atomic, so either Post finds kAsleep and signals, or the
+  // loop, about to sleep, finds kWorkPosted and does not.
+  //
+  // kFree: lent out, and nobody runs it. A guest changes it to kRunning and back. Whoever changes it to
+  // kWorkPosted makes the loop its own thread's again, and tells that by own_turn_. Changes to kFree release
+  // and those from it acquire all that belongs to the loop.
+  enum class State : uint8_t { kRunning, kWorkPosted, kAsleep, kFree };
 
-  EventLoop(const Options& options, std::unique_ptr<BufferPool> own_buffers, Epoll epoll, WakeUp wake_up);
+  EventLoop(const Options& options, std::unique_ptr<BufferPool> own_buffers, Epoll epoll, WakeUp wake_up,
+            WakeUp own_turn);
 
   void Wake();
+  void Lend();
   bool RunBatch(bool may_wait) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Poll();
+  bool PollOnce();
   size_t WaitForEvents(bool may_wait);
   absl::Duration TimeToSleep();
   void RunHandlers(size_t ready);
@@ -147,24 +245,39 @@ class ABSL_LOCKABLE EventLoop {
   bool RunTasks() ABSL_LOCKS_EXCLUDED(mutex_);
   bool RunHooks();
 
+  // The loop that this thread runs; nullptr on other threads.
+  static thread_local constinit EventLoop* current_;
+
   const Clock* const clock_;
   const std::unique_ptr<BufferPool> own_buffers_;  // or nullptr
   const WakeUp wake_up_;
+  const WakeUp own_turn_;
 
   std::atomic<State> state_{State::kRunning};
   std::atomic<bool> stop_{false};
+  // Counts guests, so that the loop's own thread sees whether any has come. Written by guests in turn.
+  std::atomic<uint64_t> guests_{0};
   // How many threads are in Post or Stop. They count themselves in before the loop can notice them, and out
   // (release) after their last use of the loop; the destructor waits (acquire) for 0.
   std::atomic<int> visitors_{0};
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::vector<Task> tasks_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Task> owner_tasks_ ABSL_GUARDED_BY(mutex_);
+  // Whether owner_tasks_ is not empty: a hint for guests.
+  std::atomic<bool> owner_wanted_{false};
   bool dropping_ ABSL_GUARDED_BY(mutex_) = false;
 
   // The rest belongs to the loop.
   Epoll epoll_;
   std::array<epoll_event, 256> events_;
   absl::Span<epoll_event> events_to_come_;  // of the batch being handled
+  // The handler that alone had events in the last batch, if it is pollable.
+  Handler* hot_ = nullptr;
+  unsigned polls_ = 0;
+  PollPolicy poll_policy_;
+  bool run_by_guest_ = false;
+  bool loan_requested_ = false;
   Instant now_;
   TimerQueue timers_;
   std::vector<Task> running_;      // empty but in RunTasks; keeps its capacity

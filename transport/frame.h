@@ -114,10 +114,10 @@ struct FrameHeader {
 
 // Writes kFrameHeaderSize bytes. REQUIRES: length <= kMaxFrameLength.
 inline void EncodeFrameHeader(const FrameHeader& header, char* out) {
-  StoreLittleEndian<uint32_t>(header.length | uint32_t{static_cast<uint8_t>(header.type)} << 24, out);
-  out[4] = static_cast<char>(header.flags);
-  out[5] = static_cast<char>(header.attr);
-  StoreLittleEndian<uint16_t>(header.head, out + 6);
+  StoreLittleEndian<uint64_t>(uint64_t{header.length} | uint64_t{static_cast<uint8_t>(header.type)} << 24 |
+                                  uint64_t{header.flags} << 32 | uint64_t{header.attr} << 40 |
+                                  uint64_t{header.head} << 48,
+                              out);
   StoreLittleEndian<uint32_t>(header.stream.value(), out + 8);
 }
 
@@ -140,6 +140,15 @@ struct FrameLimits {
   uint32_t max_head = 16 * 1024;
 };
 
+// Whether a header is valid, and its type known; false says nothing of a type that is ignorable.
+inline bool IsValidFrameHeader(const FrameHeader& header, const FrameLimits& limits) {
+  const bool known = static_cast<uint8_t>(header.type) - 1u <= static_cast<uint8_t>(FrameType::kDrain) - 1u;
+  const bool fits = (header.length <= limits.max_frame) & (header.head <= limits.max_head) &
+                    (header.prefix_size() + header.head <= header.length);
+  const bool plain = ((header.flags & kReservedFlags) | (header.attr & kReservedAttr)) == 0;
+  return known & fits & plain;
+}
+
 // The error in a header that ValidateFrameHeader has found wanting, or OK if its type is ignorable and its
 // length within the limit.
 absl::Status ExplainFrameHeader(const FrameHeader& header, const FrameLimits& limits);
@@ -148,11 +157,7 @@ absl::Status ExplainFrameHeader(const FrameHeader& header, const FrameLimits& li
 // RESOURCE_EXHAUSTED with the value and the limit if the frame or its head is too long, INTERNAL if the
 // header is malformed. Of an ignorable type only the length is checked.
 inline absl::Status ValidateFrameHeader(const FrameHeader& header, const FrameLimits& limits) {
-  const bool known = static_cast<uint8_t>(header.type) - 1u <= static_cast<uint8_t>(FrameType::kDrain) - 1u;
-  const bool fits = (header.length <= limits.max_frame) & (header.head <= limits.max_head) &
-                    (header.prefix_size() + header.head <= header.length);
-  const bool plain = ((header.flags & kReservedFlags) | (header.attr & kReservedAttr)) == 0;
-  if (ABSL_PREDICT_TRUE(known & fits & plain)) return absl::OkStatus();
+  if (ABSL_PREDICT_TRUE(IsValidFrameHeader(header, limits))) return absl::OkStatus();
   return ExplainFrameHeader(header, limits);
 }
 

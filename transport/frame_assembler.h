@@ -42,6 +42,18 @@ class FrameAssembler {
   // valid until the next call. Returns an error, for good, if no further bytes can make the input valid.
   absl::StatusOr<std::optional<Frame>> Next(absl::string_view* input);
 
+  // Next for the usual case, without its cost: whether a valid frame lies whole at the front of `*input` and
+  // nothing was kept before it. If not, and whatever the reason, Next is to be asked.
+  bool TakeInPlace(absl::string_view* input, Frame& frame) {
+    if (have_ > 0 || input->size() < kFrameHeaderSize) return false;
+    frame.header = DecodeFrameHeader(input->data());
+    if (!IsValidFrameHeader(frame.header, limits_)) return false;
+    if (input->size() - kFrameHeaderSize < frame.header.length) return false;
+    frame.body = absl::string_view(input->data() + kFrameHeaderSize, frame.header.length);
+    input->remove_prefix(kFrameHeaderSize + frame.header.length);
+    return true;
+  }
+
   // Forgets what is kept, and its memory.
   void Clear();
 

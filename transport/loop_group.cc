@@ -85,7 +85,8 @@ absl::StatusOr<std::unique_ptr<LoopGroup>> LoopGroup::Create(const Options& opti
     loops->buffers = std::make_shared<BufferPool>(BufferPool::Options{.clock = options.clock});
   }
   for (size_t i = 0; i < options.threads; ++i) {
-    auto loop = EventLoop::Create({.clock = options.clock, .buffers = loops->buffers.get()});
+    auto loop = EventLoop::Create(
+        {.clock = options.clock, .buffers = loops->buffers.get(), .poll_time = options.poll_time});
     if (!loop.ok()) return loop.status();
     loops->loops.push_back(*std::move(loop));
   }

@@ -32,6 +32,8 @@ class LoopGroup {
     std::string name = "ferry-loop";
     // If not empty, thread i runs on processor cpus[i % cpus.size()] only.
     std::vector<int> cpus = {};
+    // For how long each loop polls at most before it blocks; zero turns polling off.
+    absl::Duration poll_time = absl::ZeroDuration();
     // Not owned.
     const Clock* clock = &Clock::Real();
     // Shared with others who want one pool for all; nullptr gives the group a pool of its own.

@@ -12,22 +12,10 @@ size_t OutputQueue::GatherSize(size_t size) { return std::max(size, kGatherBlock
 
 void OutputQueue::StartGathering(Block block) {
   gather_ = std::move(block);
+  gather_data_ = gather_ ? gather_.data() : nullptr;
+  room_ = gather_ ? gather_.capacity() : 0;
   gathered_ = 0;
   extend_last_ = false;
-}
-
-char* OutputQueue::Gathered(size_t size) {
-  char* start = gather_.data() + gathered_;
-  if (size == 0) return start;  // streams are given no empty pieces
-  gathered_ += size;
-  bytes_ += size;
-  if (extend_last_) {
-    pieces_.back().size += size;
-  } else {
-    pieces_.push_back({gather_, start, size});
-    extend_last_ = true;
-  }
-  return start;
 }
 
 void OutputQueue::Append(Block block, absl::string_view part) {
@@ -35,6 +23,18 @@ void OutputQueue::Append(Block block, absl::string_view part) {
   pieces_.push_back({std::move(block), part.data(), part.size()});
   bytes_ += part.size();
   extend_last_ = false;
+}
+
+void OutputQueue::TakeAll(OutputQueue& other) {
+  if (other.empty()) return;
+  // The usual case: all was written, and the two change their memory for each other's.
+  if (empty()) return std::swap(*this, other);
+  for (size_t i = other.first_; i < other.pieces_.size(); ++i)
+    pieces_.push_back(std::move(other.pieces_[i]));
+  bytes_ += other.bytes_;
+  // Its block is in use by its pieces now.
+  extend_last_ = false;
+  other.Clear();
 }
 
 size_t OutputQueue::Peek(absl::Span<iovec> parts) const {
@@ -69,7 +69,7 @@ void OutputQueue::Drop(size_t size) {
 
 void OutputQueue::Clear() {
   Rewind();
-  gather_ = Block();
+  StartGathering(Block());
 }
 
 // Empties the queue, and keeps the block being gathered into for the next bytes.

@@ -28,7 +28,7 @@ class OutputQueue {
   // `allocate` is called with a size when a new block is needed.
   template <typename Allocate>
   char* Append(size_t size, Allocate&& allocate) {
-    if (!gather_ || gather_.capacity() - gathered_ < size) StartGathering(allocate(GatherSize(size)));
+    if (room_ - gathered_ < size) StartGathering(allocate(GatherSize(size)));
     return Gathered(size);
   }
 
@@ -38,6 +38,9 @@ class OutputQueue {
   // The first pieces, as many as fit in `parts`; returns how many.
   size_t Peek(absl::Span<iovec> parts) const;
 
+  // Appends all that `other` holds, which is empty afterwards. Nothing is copied.
+  void TakeAll(OutputQueue& other);
+
   // Drops the first `size` bytes: they were written. REQUIRES: size <= bytes().
   void Drop(size_t size);
 
@@ -45,7 +48,7 @@ class OutputQueue {
 
   // Gives back the memory that is kept for gathering while nothing waits.
   void ReleaseIdle() {
-    if (empty()) gather_ = Block();
+    if (empty()) StartGathering(Block());
   }
 
   size_t bytes() const { return bytes_; }
@@ -61,14 +64,28 @@ class OutputQueue {
   void Rewind();
   static size_t GatherSize(size_t size);
   void StartGathering(Block block);
-  char* Gathered(size_t size);
+  char* Gathered(size_t size) {
+    char* start = gather_data_ + gathered_;
+    if (size == 0) return start;  // streams are given no empty pieces
+    gathered_ += size;
+    bytes_ += size;
+    if (extend_last_) {
+      pieces_.back().size += size;
+    } else {
+      pieces_.push_back({gather_, start, size});
+      extend_last_ = true;
+    }
+    return start;
+  }
 
   // pieces_[first_..] wait; those before are dropped, and removed now and then.
   std::vector<Piece> pieces_;
   size_t first_ = 0;
   size_t bytes_ = 0;
-  // The block being gathered into, and how much of it is used.
+  // The block being gathered into, its memory, its size, and how much of it is used.
   Block gather_;
+  char* gather_data_ = nullptr;
+  size_t room_ = 0;
   size_t gathered_ = 0;
   // Whether the last piece ends where the next gathered bytes will lie.
   bool extend_last_ = false;

@@ -1,5 +1,6 @@
 #include "ferry/transport/posix.h"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -98,6 +99,15 @@ void WakeUp::Signal() const {
     written = write(fd_.get(), &one, sizeof one);
   } while (written < 0 && errno == EINTR);
   FERRY_CHECK(written == sizeof one, "writing to an eventfd failed");
+}
+
+bool WakeUp::Await(absl::Duration timeout) const {
+  pollfd waiting = {.fd = fd_.get(), .events = POLLIN, .revents = 0};
+  const int ready = poll(&waiting, 1, WholeMilliseconds(timeout));
+  FERRY_CHECK(ready >= 0 || errno == EINTR, "poll failed");
+  if (ready <= 0) return false;
+  uint64_t signals;
+  return read(fd_.get(), &signals, sizeof signals) == sizeof signals;
 }
 
 }  // namespace ferry::transport

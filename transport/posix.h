@@ -74,6 +74,10 @@ class WakeUp {
   // Each Signal is one more edge for whoever watches with EPOLLET; nobody needs to read it. Thread-safe.
   void Signal() const;
 
+  // For one thread that waits for nothing else: whether a Signal came, now or within `timeout`. Takes all
+  // Signals so far.
+  bool Await(absl::Duration timeout) const;
+
   const FileDescriptor& fd() const { return fd_; }
 
  private:

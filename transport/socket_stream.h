@@ -30,6 +30,8 @@ class SocketStream final : public ByteStream, private EventLoop::Handler {
 
  private:
   void OnEvents(uint32_t events) override;
+  bool OnPoll() override { return handler_->OnPoll(); }
+  bool pollable() const override { return true; }
 
   // Open until the end, so that no thread can use a descriptor that has become another's; Close shuts it
   // down.

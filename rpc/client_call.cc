@@ -1,0 +1,33 @@
+#include "ferry/rpc/client_call.h"
+
+#include <thread>
+
+#include "ferry/transport/poll_policy.h"
+
+namespace ferry {
+
+void WaitedCall::Complete(absl::Status status) {
+  if (loop_to_lend_ != nullptr) loop_to_lend_->RequestLoan();
+  status_ = std::move(status);
+  // The caller may be gone as soon as it sees kEnded; what is left for notify_one is an address.
+  if (state_.exchange(State::kEnded, std::memory_order_acq_rel) == State::kAwaited) state_.notify_one();
+}
+
+void WaitedCall::Wait(absl::Duration poll_time) {
+  // What this thread has learned about waiting, whatever for.
+  static thread_local transport::PollPolicy policy(poll_time);
+  const transport::Clock& clock = transport::Clock::Real();
+  if (const int64_t nanos = poll_time > absl::ZeroDuration() ? policy.Begin(0) : 0; nanos > 0) {
+    const int64_t until = clock.Now().nanos + nanos;
+    do {
+      if (ended()) return policy.Found();
+      std::this_thread::yield();
+    } while (clock.Now().nanos < until);
+    policy.Missed();
+  }
+  State expected = State::kRunning;
+  if (!state_.compare_exchange_strong(expected, State::kAwaited, std::memory_order_acq_rel)) return;
+  while (!ended()) state_.wait(State::kAwaited, std::memory_order_acquire);
+}
+
+}  // namespace ferry

@@ -1,0 +1,63 @@
+// When it pays to poll before blocking.
+#ifndef FERRY_TRANSPORT_POLL_POLICY_H_
+#define FERRY_TRANSPORT_POLL_POLICY_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace ferry::transport {
+
+// A PollPolicy decides how long a thread that has run out of work polls for more before it blocks. Waking a
+// sleeping processor takes tens of microseconds on virtual machines, many times what a small call costs, but
+// polling takes a processor from others. So a thread polls while
+//
+//   - its batches of work are short beside a wake-up: long ones make up for it, and
+//   - polling has lately found something: after each time in vain it blocks at once the next 1, 3, 7 .. 63
+//     times, so that an idle thread polls next to never.
+//
+// Thread-compatible. Reads no clock.
+class PollPolicy {
+ public:
+  // `limit` bounds each time; zero or less: never polls.
+  explicit PollPolicy(absl::Duration limit)
+      : limit_nanos_(std::max<int64_t>(absl::ToInt64Nanoseconds(limit), 0)) {}
+
+  bool enabled() const { return limit_nanos_ > 0; }
+
+  // The thread, which has just worked for `worked_nanos`, has nothing to do. For how many nanoseconds it is to
+  // poll; 0: it is to block at once. Found or Missed follows if it polls.
+  int64_t Begin(int64_t worked_nanos) {
+    worked_nanos_ += (worked_nanos - worked_nanos_) / 4;
+    if (worked_nanos_ > kLongBatchNanos) return 0;
+    if (to_skip_ > 0) {
+      --to_skip_;
+      return 0;
+    }
+    return limit_nanos_;
+  }
+
+  // There was something to do within that time.
+  void Found() { skip_ = 0; }
+  // There was not.
+  void Missed() {
+    skip_ = std::min(2 * skip_ + 1, kMaxSkip);
+    to_skip_ = skip_;
+  }
+
+ private:
+  static constexpr int64_t kLongBatchNanos = 20'000;
+  static constexpr int kMaxSkip = 63;
+
+  const int64_t limit_nanos_;
+  // A moving average.
+  int64_t worked_nanos_ = 0;
+  // How many times to block at once after the next time in vain, and now.
+  int skip_ = 0;
+  int to_skip_ = 0;
+};
+
+}  // namespace ferry::transport
+
+#endif  // FERRY_TRANSPORT_POLL_POLICY_H_
