@@ -7,24 +7,30 @@
 namespace ferry::bench {
 
 // A Usage is what a process has used since it began, or between two moments: a value.
+//
+// What is counted is always 0 under sanitizers, and unless //benchmarks:count_allocations and
+// //benchmarks:count_syscalls are linked in.
 struct Usage {
   // Running time of all threads, in the program and in the kernel (getrusage).
   int64_t cpu_nanos = 0;
-  // Calls of malloc and its kin, from operator new too. Always 0 under sanitizers, and unless
-  // //benchmarks:count_allocations is linked in.
+  // Calls of malloc and its kin, from operator new too.
   int64_t heap_allocations = 0;
-  // Calls of the C library's functions that enter the kernel. Always 0 under sanitizers, and unless
-  // //benchmarks:count_syscalls is linked in.
+  // Calls of the C library's functions that enter the kernel, but for empty_polls.
   int64_t syscalls = 0;
+  // Of these, by kind. EventCounter says what each is.
+  int64_t waits = 0;
+  int64_t reads = 0;
+  int64_t writes = 0;
+  int64_t wake_ups = 0;
+  // Those that asked without waiting and found nothing.
+  int64_t empty_polls = 0;
+  int64_t bytes_written = 0;
 
   // Of the calling process. Thread-safe.
   static Usage SoFar();
-
-  friend Usage operator-(const Usage& later, const Usage& earlier) {
-    return {later.cpu_nanos - earlier.cpu_nanos, later.heap_allocations - earlier.heap_allocations,
-            later.syscalls - earlier.syscalls};
-  }
 };
+
+Usage operator-(const Usage& later, const Usage& earlier);
 
 }  // namespace ferry::bench
 

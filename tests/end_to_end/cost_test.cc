@@ -171,7 +171,7 @@ TEST(CostTest, CallsInFlightTogetherShareReadsAndWrites) {
   run(kWarmUp);
   const StreamCounters& counters = counted.counters;
   const uint64_t reads = counters.reads, writes = counters.writes;
-  const int64_t system_calls = EventCounter::Total(EventCounter::kSyscalls);
+  const int64_t system_calls = EventCounter::TotalSyscalls();
   const int64_t allocations = EventCounter::Total(EventCounter::kHeapAllocations);
   run(10 * kCalls);
   const double calls = 10.0 * kCalls;
@@ -181,7 +181,7 @@ TEST(CostTest, CallsInFlightTogetherShareReadsAndWrites) {
       "%d in flight: %.4f reads and %.4f writes of the client, %.4f system calls and %.4f allocations of "
       "both\n",
       kInFlight, reads_each, writes_each,
-      static_cast<double>(EventCounter::Total(EventCounter::kSyscalls) - system_calls) / calls,
+      static_cast<double>(EventCounter::TotalSyscalls() - system_calls) / calls,
       static_cast<double>(EventCounter::Total(EventCounter::kHeapAllocations) - allocations) / calls);
   EXPECT_LE(reads_each, 0.25);
   EXPECT_LE(writes_each, 0.25);
