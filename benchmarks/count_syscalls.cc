@@ -100,13 +100,14 @@ extern "C" int close(int fd) {
 // look at.
 extern "C" long syscall(long number, ...) {
   static const auto next = reinterpret_cast<decltype(&syscall)>(dlsym(RTLD_NEXT, "syscall"));
-  CountSyscall(number);
   va_list list;
   va_start(list, number);
   long a[6];
   for (long& argument : a) argument = va_arg(list, long);
   va_end(list);
-  return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  const long result = next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  CountSyscall(number, a, result);
+  return result;
 }
 
 #endif

@@ -7,18 +7,16 @@
 #include "absl/synchronization/notification.h"
 #include "benchmarks/echo.ferry.h"
 #include "benchmarks/echo.pb.h"
+#include "ferry/benchmarks/caller_threads.h"
 #include "ferry/benchmarks/echo_service.h"
 #include "ferry/rpc/call_options.h"
-#include "ferry/rpc/channel.h"
-#include "ferry/rpc/server.h"
-#include "ferry/transport/loop_group.h"
 
 namespace ferry::bench {
 namespace {
 
 class FerryServer final : public EchoServer {
  public:
-  FerryServer() : server_(ServerOptions{.threads = 1}) { server_.Register(handlers_); }
+  explicit FerryServer(ServerOptions options) : server_(std::move(options)) { server_.Register(handlers_); }
 
   absl::Status Listen(const std::string& address) { return server_.Listen(address); }
   std::string address() const override { return server_.addresses().front(); }
@@ -50,15 +48,20 @@ absl::Status Check(const absl::Status& status, const EchoRequest& request, const
   return status;
 }
 
-absl::Status RunBlocking(EchoStub& stub, const EchoRequest& request, Workload workload, Meter& meter) {
-  EchoReply reply;
-  const CallOptions options;
-  for (int64_t start = NowNanos(), now = start;; start = now) {
-    absl::Status status = Check(Call(stub, workload, request, reply, options), request, reply);
-    if (!status.ok()) return status;
-    now = NowNanos();
-    if (!meter.GoOn(start, now)) return absl::OkStatus();
+// What a call in the blocking form with a fresh reply ended with.
+absl::Status Check(const absl::StatusOr<EchoReply>& reply, const EchoRequest& request) {
+  return reply.ok() ? Check(absl::OkStatus(), request, *reply) : reply.status();
+}
+
+BlockingEcho NewBlockingEcho(EchoStub& stub, const EchoRequest& request, const Work& work) {
+  if (work.fresh_reply) {
+    return [&stub, &request, workload = work.workload, options = CallOptions()] {
+      return Check(Call(stub, workload, request, options), request);
+    };
   }
+  return [&stub, &request, workload = work.workload, options = CallOptions(), reply = EchoReply()]() mutable {
+    return Check(Call(stub, workload, request, reply, options), request, reply);
+  };
 }
 
 // A CallbackLoad keeps calls in flight whose callbacks begin the next.
@@ -67,8 +70,8 @@ absl::Status RunBlocking(EchoStub& stub, const EchoRequest& request, Workload wo
 // calls.
 class CallbackLoad {
  public:
-  CallbackLoad(const EchoRequest& request, Workload workload, Meter& meter)
-      : request_(request), workload_(workload), meter_(meter) {}
+  CallbackLoad(const EchoRequest& request, const Work& work, Meter& meter)
+      : request_(request), work_(work), meter_(meter) {}
 
   // Adds one call in flight. Before Run.
   void Add(EchoStub& stub) { slots_.emplace_back(*this, stub); }
@@ -89,13 +92,20 @@ class CallbackLoad {
 
     void Begin(int64_t now) {
       start_ = now;
-      Call(stub_, load_.workload_, load_.request_, reply_, load_.options_,
-           StatusCallback([this](const absl::Status& status) { End(status); }));
+      if (load_.work_.fresh_reply) {
+        Call(stub_, load_.work_.workload, load_.request_, load_.options_,
+             ReplyCallback<EchoReply>(
+                 [this](const absl::StatusOr<EchoReply>& reply) { End(Check(reply, load_.request_)); }));
+      } else {
+        Call(stub_, load_.work_.workload, load_.request_, reply_, load_.options_,
+             StatusCallback(
+                 [this](const absl::Status& status) { End(Check(status, load_.request_, reply_)); }));
+      }
     }
 
    private:
     void End(const absl::Status& status) {
-      load_.status_.Update(Check(status, load_.request_, reply_));
+      load_.status_.Update(status);
       const int64_t now = NowNanos();
       if (load_.status_.ok() && load_.meter_.GoOn(start_, now)) {
         Begin(now);
@@ -112,7 +122,7 @@ class CallbackLoad {
 
   const EchoRequest& request_;
   const CallOptions options_;
-  const Workload workload_;
+  const Work& work_;
   Meter& meter_;
   std::deque<Slot> slots_;
   // Belong to the loop until all_ended_.
@@ -123,8 +133,19 @@ class CallbackLoad {
 
 }  // namespace
 
+ServerOptions FerryEcho::OptionsOfServer() const {
+  ServerOptions options{.threads = 1};
+  if (options_.all_inline) options.run_inline = {{"ferry.bench.Echo/EchoExecutor", true}};
+  return options;
+}
+
+ChannelOptions FerryEcho::OptionsOfChannel(transport::LoopGroup& loops) const {
+  ChannelOptions options{.loops = &loops};
+  return options;
+}
+
 absl::StatusOr<std::unique_ptr<EchoServer>> FerryEcho::StartServer(const std::string& address) const {
-  auto server = std::make_unique<FerryServer>();
+  auto server = std::make_unique<FerryServer>(OptionsOfServer());
   absl::Status status = server->Listen(address);
   if (!status.ok()) return status;
   return server;
@@ -136,17 +157,17 @@ absl::Status FerryEcho::RunClient(const std::string& address, const Work& work, 
   std::vector<std::unique_ptr<Channel>> channels;
   std::deque<EchoStub> stubs;
   for (int i = 0; i < work.connections; ++i) {
-    auto channel = Channel::Create(address, ChannelOptions{.loops = loops->get()});
+    auto channel = Channel::Create(address, OptionsOfChannel(**loops));
     if (!channel.ok()) return channel.status();
     stubs.emplace_back(**channel);
     channels.push_back(*std::move(channel));
   }
   EchoRequest request;
   request.set_payload(std::string(work.payload, 'x'));
-  if (work.connections == 1 && work.in_flight == 1) {
-    return RunBlocking(stubs.front(), request, work.workload, meter);
+  if (work.blocking()) {
+    return RunCallers(work.threads, meter, [&] { return NewBlockingEcho(stubs.front(), request, work); });
   }
-  CallbackLoad load(request, work.workload, meter);
+  CallbackLoad load(request, work, meter);
   for (EchoStub& stub : stubs) {
     for (int i = 0; i < work.in_flight; ++i) load.Add(stub);
   }

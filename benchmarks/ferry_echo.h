@@ -6,6 +6,9 @@
 #include <string>
 
 #include "ferry/benchmarks/implementation.h"
+#include "ferry/rpc/channel.h"
+#include "ferry/rpc/server.h"
+#include "ferry/transport/loop_group.h"
 
 namespace ferry::bench {
 
@@ -13,8 +16,23 @@ namespace ferry::bench {
 // connection.
 class FerryEcho final : public Implementation {
  public:
+  struct Options {
+    // Whether both sides may look for work for a while before they sleep.
+    bool polling = true;
+    // Whether the server answers on the loop what is otherwise the executor's.
+    bool all_inline = false;
+  };
+
+  explicit FerryEcho(const Options& options) : options_(options) {}
+
   absl::StatusOr<std::unique_ptr<EchoServer>> StartServer(const std::string& address) const override;
   absl::Status RunClient(const std::string& address, const Work& work, Meter& meter) const override;
+
+ private:
+  ServerOptions OptionsOfServer() const;
+  ChannelOptions OptionsOfChannel(transport::LoopGroup& loops) const;
+
+  const Options options_;
 };
 
 }  // namespace ferry::bench

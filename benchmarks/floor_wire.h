@@ -48,15 +48,16 @@ class FrameInput {
   size_t end_ = 0;
 };
 
-// A PatientPoll yields the processor once asking has been in vain for long (some 0.2 ms): whoever is to
-// answer may be waiting for that very processor, and would have to wait for the rest of a time slice.
+// A PatientPoll yields the processor whenever asking has been in vain for long, several times as long as an
+// answer takes: whoever is to answer may be waiting for that very processor, and would have to wait for the
+// rest of a time slice.
 //
 // Thread-compatible.
 class PatientPoll {
  public:
   void Asked(bool in_vain) {
     tries_ = in_vain ? tries_ + 1 : 0;
-    if (tries_ % 1000 == 999) sched_yield();
+    if (tries_ % 64 == 63) sched_yield();
   }
 
  private:

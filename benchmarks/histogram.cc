@@ -5,6 +5,10 @@
 
 namespace ferry::bench {
 
+void Histogram::Add(const Histogram& other) {
+  for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
+}
+
 int64_t Histogram::count() const { return std::accumulate(counts_.begin(), counts_.end(), int64_t{0}); }
 
 int64_t Histogram::Percentile(double share) const {

@@ -21,6 +21,9 @@ class Histogram {
   // Negative durations count as 0.
   void Record(int64_t nanos) { ++counts_[Bucket(nanos < 0 ? 0 : static_cast<uint64_t>(nanos))]; }
 
+  // Adds all that `other` has recorded.
+  void Add(const Histogram& other);
+
   int64_t count() const;
 
   // The duration in nanoseconds that `share` of the recorded ones do not exceed; 0 if there are none.

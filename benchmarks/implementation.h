@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -26,8 +28,19 @@ struct Work {
   // On each connection. 1 on one connection is a caller that waits for each answer; more are callbacks that
   // begin the next call.
   int in_flight = 1;
+  // How many threads call so on one connection. More than 1 REQUIRES: connections == 1 and in_flight == 1.
+  int threads = 1;
   // Bytes in each request and in each reply.
   size_t payload = 64;
+  // Whether each call makes a new reply, instead of using one again.
+  bool fresh_reply = false;
+  // Whether both processes keep to one and the same processor.
+  bool one_processor = false;
+
+  // Whether calls are made in the blocking form.
+  bool blocking() const { return connections == 1 && in_flight == 1; }
+
+  friend bool operator==(const Work&, const Work&) = default;
 };
 
 // An EchoServer answers until it is destroyed.
@@ -38,8 +51,7 @@ class EchoServer {
   virtual std::string address() const = 0;
 };
 
-// An Implementation is one way to carry echo.proto: Ferry, or something to compare it with. Both sides do
-// their work on one thread, so that a row is about the same two cores whoever runs it.
+// An Implementation is one way to carry echo.proto: Ferry, or something to compare it with.
 class Implementation {
  public:
   virtual ~Implementation() = default;
@@ -51,6 +63,13 @@ class Implementation {
   // failed or came back with anything but its payload.
   virtual absl::Status RunClient(const std::string& address, const Work& work, Meter& meter) const = 0;
 };
+
+// An implementation and what it is called.
+struct NamedImplementation {
+  std::string_view name;
+  std::unique_ptr<Implementation> (*make)();
+};
+using Implementations = std::vector<NamedImplementation>;
 
 }  // namespace ferry::bench
 

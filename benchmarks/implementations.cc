@@ -1,16 +1,27 @@
 #include "ferry/benchmarks/implementations.h"
 
-#include "absl/strings/str_cat.h"
+#include <memory>
+
 #include "ferry/benchmarks/ferry_echo.h"
 #include "ferry/benchmarks/floor.h"
 
 namespace ferry::bench {
+namespace {
 
-absl::StatusOr<std::unique_ptr<Implementation>> FindImplementation(const std::string& name) {
-  if (name == "ferry") return std::make_unique<FerryEcho>();
-  if (name == "floor") return std::make_unique<Floor>(Floor::Waiting::kBlocking);
-  if (name == "floor-polling") return std::make_unique<Floor>(Floor::Waiting::kPolling);
-  return absl::InvalidArgumentError(absl::StrCat("there is no implementation ", name));
+using Made = std::unique_ptr<Implementation>;
+
+}  // namespace
+
+Implementations OwnImplementations() {
+  return {
+      {"ferry", [] { return Made(std::make_unique<FerryEcho>(FerryEcho::Options{})); }},
+      {"ferry-blocking",
+       [] { return Made(std::make_unique<FerryEcho>(FerryEcho::Options{.polling = false})); }},
+      {"ferry-inline",
+       [] { return Made(std::make_unique<FerryEcho>(FerryEcho::Options{.all_inline = true})); }},
+      {"floor", [] { return Made(std::make_unique<Floor>(Floor::Waiting::kBlocking)); }},
+      {"floor-polling", [] { return Made(std::make_unique<Floor>(Floor::Waiting::kPolling)); }},
+  };
 }
 
 }  // namespace ferry::bench

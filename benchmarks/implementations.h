@@ -1,17 +1,13 @@
-// What can be measured, by name.
+// What can be measured without further packages.
 #ifndef FERRY_BENCHMARKS_IMPLEMENTATIONS_H_
 #define FERRY_BENCHMARKS_IMPLEMENTATIONS_H_
 
-#include <memory>
-#include <string>
-
-#include "absl/status/statusor.h"
 #include "ferry/benchmarks/implementation.h"
 
 namespace ferry::bench {
 
-// "ferry", "floor" or "floor-polling". INVALID_ARGUMENT for anything else.
-absl::StatusOr<std::unique_ptr<Implementation>> FindImplementation(const std::string& name);
+// Ferry and the floor, each in its variants. README.md says what they are.
+Implementations OwnImplementations();
 
 }  // namespace ferry::bench
 

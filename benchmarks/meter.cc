@@ -1,14 +1,6 @@
 #include "ferry/benchmarks/meter.h"
 
-#include <time.h>
-
 namespace ferry::bench {
-
-int64_t NowNanos() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
-}
 
 bool Meter::GoOn(int64_t start, int64_t now) {
   switch (phase_) {
@@ -29,6 +21,11 @@ bool Meter::GoOn(int64_t start, int64_t now) {
       return false;
   }
   return false;
+}
+
+void Meter::Add(int64_t calls, const Histogram& latency) {
+  measurement_.calls += calls;
+  measurement_.latency.Add(latency);
 }
 
 void Meter::Begin() {

@@ -3,17 +3,17 @@
 #define FERRY_BENCHMARKS_METER_H_
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
 #include "ferry/benchmarks/histogram.h"
+#include "ferry/benchmarks/now.h"
+#include "ferry/benchmarks/rest.h"
 #include "ferry/benchmarks/usage.h"
 
 namespace ferry::bench {
-
-// Nanoseconds on the monotonic clock.
-int64_t NowNanos();
 
 // A Mark is what both processes have used by one moment: a value.
 struct Mark {
@@ -30,6 +30,11 @@ struct Measurement {
   Usage server;
   // From a call's start to its end as the caller sees them, of the calls that lie between the marks.
   Histogram latency;
+  // Of one call's request and reply as messages.
+  int64_t message_bytes = 0;
+  // Of the second after the last call, if that was watched.
+  std::optional<Rest> client_rest;
+  std::optional<Rest> server_rest;
 };
 
 // A Meter is told of every call that ends and says whether to begin another: calls warm up, are measured, and
@@ -55,6 +60,12 @@ class Meter {
   // A call that began at `start` has ended at `now`, both in NowNanos. Returns whether to begin another; once
   // false, it stays false.
   bool GoOn(int64_t start, int64_t now);
+
+  // Whether the last GoOn fell between the marks.
+  bool measuring() const { return phase_ == Phase::kMeasure; }
+
+  // Adds calls that others have made between the marks. REQUIRES: GoOn has returned false.
+  void Add(int64_t calls, const Histogram& latency);
 
   // REQUIRES: GoOn has returned false.
   const Measurement& measurement() const { return measurement_; }

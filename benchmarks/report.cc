@@ -1,113 +1,161 @@
 #include "ferry/benchmarks/report.h"
 
-#include <algorithm>
-#include <iterator>
+#include <cmath>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "ferry/benchmarks/text_table.h"
 
 namespace ferry::bench {
 namespace {
 
-// JSON's word for a ratio to something that was not run.
-constexpr char kNothing[] = "null";
+// The ratios of calls per second that every result has.
+constexpr std::pair<std::string_view, std::string_view> kRatios[] = {
+    {"floor", "floor_ratio"},
+    {"floor-polling", "floor_polling_ratio"},
+    {"grpc", "grpc_ratio"},
+};
 
-// A Column is one figure, or word, of a result, under the name it has in the table and the one it has in
-// JSON.
-struct Column {
-  const char* heading;
-  const char* json;
+// A Field is one word, or number, of a row, under the name it has in tables and the one it has in JSON.
+struct Field {
+  std::string heading;
+  std::string json;
   std::string text;
   bool is_word = false;
 };
 
-std::string Quotient(std::optional<double> ratio) {
-  return ratio.has_value() ? absl::StrFormat("%.3f", *ratio) : kNothing;
-}
-
-std::string Micros(const Result& result, double share) {
-  return absl::StrFormat("%.1f", static_cast<double>(result.measured.latency.Percentile(share)) / 1000);
-}
-
-std::vector<Column> WorkColumns(const Result& result) {
-  const Work& work = result.row.work;
+// What tells rows apart.
+std::vector<Field> WorkFields(const Row& row) {
+  const Work& work = row.work;
   return {
-      {"row", "row", result.row.name, true},
+      {"row", "row", row.name, true},
       {"workload", "workload", std::string(Name(work.workload)), true},
-      {"transport", "transport", std::string(Name(result.row.transport)), true},
+      {"transport", "transport", std::string(Name(row.transport)), true},
       {"conns", "connections", absl::StrCat(work.connections)},
       {"in flight", "in_flight", absl::StrCat(work.in_flight)},
+      {"threads", "threads", absl::StrCat(work.threads)},
       {"bytes", "payload_bytes", absl::StrCat(work.payload)},
-      {"implementation", "implementation", result.implementation, true},
+      {"reply", "reply", work.fresh_reply ? "fresh" : "reused", true},
   };
 }
 
-std::vector<Column> Columns(const Result& result, absl::Span<const Result> all) {
-  const Measurement& m = result.measured;
-  std::vector<Column> columns = WorkColumns(result);
-  const Column figures[] = {
-      {"calls/s", "calls_per_second", absl::StrFormat("%.0f", result.calls_per_second())},
-      {"p50 us", "p50_us", Micros(result, 0.5)},
-      {"p99", "p99_us", Micros(result, 0.99)},
-      {"p99.9", "p999_us", Micros(result, 0.999)},
-      {"cpu c", "client_cpu_seconds_per_million_calls", absl::StrFormat("%.2f", result.CpuSeconds(m.client))},
-      {"cpu s", "server_cpu_seconds_per_million_calls", absl::StrFormat("%.2f", result.CpuSeconds(m.server))},
-      {"heap c", "client_heap_allocations_per_call",
-       absl::StrFormat("%.2f", result.PerCall(m.client.heap_allocations))},
-      {"heap s", "server_heap_allocations_per_call",
-       absl::StrFormat("%.2f", result.PerCall(m.server.heap_allocations))},
-      {"sys c", "client_syscalls_per_call", absl::StrFormat("%.2f", result.PerCall(m.client.syscalls))},
-      {"sys s", "server_syscalls_per_call", absl::StrFormat("%.2f", result.PerCall(m.server.syscalls))},
-      {"/floor", "floor_ratio", Quotient(RatioTo("floor", result, all))},
-      {"/polling", "floor_polling_ratio", Quotient(RatioTo("floor-polling", result, all))},
-      {"/grpc", "grpc_ratio", Quotient(RatioTo("grpc", result, all))},
-  };
-  columns.insert(columns.end(), std::begin(figures), std::end(figures));
+std::string Text(std::optional<double> number, int decimals, const char* nothing) {
+  return number.has_value() && std::isfinite(*number) ? absl::StrFormat("%.*f", decimals, *number) : nothing;
+}
+
+std::optional<double> CallsRatio(const Result& result, std::string_view to, absl::Span<const Result> all) {
+  const Result* const other = Compared(result, to, all);
+  if (other == nullptr) return std::nullopt;
+  return Ratio(result, *other, FigureNamed("calls_per_second"));
+}
+
+std::vector<TextTable::Column> Headings(const std::vector<Field>& fields) {
+  std::vector<TextTable::Column> columns;
+  for (const Field& field : fields) columns.push_back({field.heading, field.is_word});
   return columns;
 }
 
-// Words stand to the left, figures to the right.
-std::string Cell(const Column& column, std::string_view text, size_t width) {
-  const std::string space(width - text.size(), ' ');
-  return column.is_word ? std::string(text) + space : space + std::string(text);
+std::vector<std::string> Cells(const std::vector<Field>& fields) {
+  std::vector<std::string> cells;
+  for (const Field& field : fields) cells.push_back(field.text);
+  return cells;
+}
+
+// "<= 1.50"
+std::string Wanted(const Bound& bound) {
+  return absl::StrFormat("%s %.4g", bound.kind == Bound::Kind::kAtMost ? "<=" : ">=", bound.limit);
+}
+
+std::string JsonVerdict(const Verdict& verdict) {
+  const Bound& bound = verdict.bound;
+  return absl::StrFormat(
+      R"({"figure": "%s", "to": "%s", "value": %s, "judged": %s, "wanted": "%s", "met": %s})",
+      std::string(bound.figure), std::string(bound.to), Text(verdict.value, 3, "null"),
+      Text(verdict.judged, 3, "null"), Wanted(bound),
+      !verdict.judged.has_value() ? "null" : (verdict.met() ? "true" : "false"));
+}
+
+std::string JsonLine(const Result& result, absl::Span<const Result> all) {
+  std::vector<std::string> fields;
+  const auto add = [&](std::string_view name, std::string_view text) {
+    fields.push_back(absl::StrCat("\"", std::string(name), "\": ", std::string(text)));
+  };
+  for (const Field& field : WorkFields(result.row)) {
+    add(field.json, field.is_word ? absl::StrCat("\"", field.text, "\"") : field.text);
+  }
+  add("one_processor", result.row.work.one_processor ? "true" : "false");
+  add("implementation", absl::StrCat("\"", result.implementation, "\""));
+  add("rounds", absl::StrCat(result.rounds.size()));
+  for (const Figure& figure : Figures())
+    add(figure.name, Text(Value(result, figure), figure.decimals, "null"));
+  for (const auto& [to, json] : kRatios) add(json, Text(CallsRatio(result, to, all), 3, "null"));
+  std::vector<std::string> verdicts;
+  for (const Verdict& verdict : Judge(result, all)) verdicts.push_back(JsonVerdict(verdict));
+  add("bounds", absl::StrCat("[", absl::StrJoin(verdicts, ", "), "]"));
+  return absl::StrCat("{", absl::StrJoin(fields, ", "), "}\n");
 }
 
 }  // namespace
 
-std::string Table(absl::Span<const Result> results) {
-  if (results.empty()) return "";
-  std::vector<std::vector<Column>> lines;
-  for (const Result& result : results) lines.push_back(Columns(result, results));
-  lines.insert(lines.begin(), lines.front());
-  for (Column& column : lines.front()) column.text = column.heading;
-  std::vector<size_t> widths(lines.front().size());
-  for (const auto& line : lines) {
-    for (size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].text.size());
+std::string FigureTable(absl::Span<const Result> results) {
+  std::vector<TextTable::Column> columns = Headings(WorkFields(Row()));
+  columns.push_back({"implementation", true});
+  for (const Figure& figure : Figures()) {
+    if (!figure.heading.empty()) columns.push_back({std::string(figure.heading)});
   }
-  std::string table;
-  for (const auto& line : lines) {
-    for (size_t i = 0; i < line.size(); ++i) {
-      const std::string_view text = line[i].text == kNothing ? "-" : std::string_view(line[i].text);
-      absl::StrAppend(&table, Cell(line[i], text, widths[i]), i + 1 == line.size() ? "\n" : "  ");
+  for (const auto& [to, json] : kRatios) columns.push_back({absl::StrCat("/", std::string(to))});
+  TextTable table(std::move(columns));
+  for (const Result& result : results) {
+    std::vector<std::string> cells = Cells(WorkFields(result.row));
+    cells.push_back(result.implementation);
+    for (const Figure& figure : Figures()) {
+      if (!figure.heading.empty()) cells.push_back(Text(Value(result, figure), figure.decimals, "-"));
+    }
+    for (const auto& [to, json] : kRatios) cells.push_back(Text(CallsRatio(result, to, results), 3, "-"));
+    table.Add(std::move(cells));
+  }
+  return table.Text();
+}
+
+std::string BoundTable(absl::Span<const Result> results) {
+  std::vector<TextTable::Column> columns = Headings(WorkFields(Row()));
+  for (const char* word : {"implementation", "figure"}) columns.push_back({word, true});
+  columns.push_back({"value"});
+  columns.push_back({"to", true});
+  for (const char* number : {"ratio", "wanted"}) columns.push_back({number});
+  columns.push_back({"met", true});
+  TextTable table(std::move(columns));
+  int bounds = 0, judged = 0, met = 0;
+  for (const Result& result : results) {
+    for (const Verdict& verdict : Judge(result, results)) {
+      const Bound& bound = verdict.bound;
+      const bool has_ratio = bound.to != Bound::kNothing;
+      std::vector<std::string> cells = Cells(WorkFields(result.row));
+      cells.push_back(result.implementation);
+      cells.emplace_back(bound.figure);
+      cells.push_back(Text(verdict.value, FigureNamed(bound.figure).decimals, "-"));
+      cells.emplace_back(bound.to);
+      cells.push_back(has_ratio ? Text(verdict.judged, 2, "-") : "");
+      cells.push_back(Wanted(bound));
+      cells.emplace_back(!verdict.judged.has_value() ? "not run" : (verdict.met() ? "yes" : "NO"));
+      table.Add(std::move(cells));
+      ++bounds;
+      judged += verdict.judged.has_value();
+      met += verdict.met();
     }
   }
-  return table;
+  if (bounds == 0) return "";
+  return absl::StrFormat("%s%d of %d bounds met, %d not run\n", table.Text(), met, bounds, bounds - judged);
 }
 
 std::string Json(absl::Span<const Result> results) {
   std::string lines;
-  for (const Result& result : results) {
-    const std::string fields =
-        absl::StrJoin(Columns(result, results), ", ", [](std::string* out, const Column& column) {
-          const char* quote = column.is_word ? "\"" : "";
-          absl::StrAppend(out, "\"", column.json, "\": ", quote, column.text, quote);
-        });
-    absl::StrAppend(&lines, "{", fields, "}\n");
-  }
+  for (const Result& result : results) absl::StrAppend(&lines, JsonLine(result, results));
   return lines;
 }
 

@@ -5,15 +5,19 @@
 #include <string>
 
 #include "absl/types/span.h"
-#include "ferry/benchmarks/rows.h"
+#include "ferry/benchmarks/results.h"
 
 namespace ferry::bench {
 
-// An aligned table: a heading, then a line for each result.
-std::string Table(absl::Span<const Result> results);
+// An aligned table of figures: a heading, then a line for each result.
+std::string FigureTable(absl::Span<const Result> results);
+
+// An aligned table of bounds: a heading, then a line for each bound of each row, and how many were met. Empty
+// if the rows have none.
+std::string BoundTable(absl::Span<const Result> results);
 
 // A JSON object on a line of its own for each result. benchmarks/README.md lists the fields; they are added
-// to, never renamed. A ratio to something that was not run is null.
+// to, never renamed. A figure that was not measured and a ratio to something that was not run are null.
 std::string Json(absl::Span<const Result> results);
 
 }  // namespace ferry::bench

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -34,10 +33,122 @@ absl::StatusOr<Value> ParseIn(const std::pair<std::string_view, Value> (&table)[
   return absl::InvalidArgumentError(absl::StrCat("there is no ", what, " ", std::string(name)));
 }
 
-// What makes two rows the same work, but for the workload.
-auto Shape(const Row& row) {
-  return std::tuple(row.transport, row.work.connections, row.work.in_flight, row.work.payload);
+constexpr auto kAtMost = Bound::Kind::kAtMost;
+constexpr auto kAtLeast = Bound::Kind::kAtLeast;
+
+// Counts have this much room: a vector may still grow, once in thousands of calls, and the measurement itself
+// makes a system call or two.
+constexpr double kNone = 0.005;
+constexpr double kOne = 1 + kNone;
+constexpr double kTwo = 2 + kNone;
+
+// The rows that are run over TCP and over a Unix socket.
+std::vector<Row> RowsOver(Transport transport) {
+  return {
+      {.name = "A1",
+       .transport = transport,
+       .work = {},
+       .implementations = {"ferry", "ferry-blocking", "floor", "floor-polling", "grpc"},
+       .bounds = {{"p50_us", "floor-polling", kAtMost, 1.5},
+                  {"p50_us", "grpc", kAtMost, 0.2},
+                  {"client_asleep_after_us", Bound::kNothing, kAtMost, 1000},
+                  {"server_asleep_after_us", Bound::kNothing, kAtMost, 1000},
+                  {"client_idle_cpu_us", Bound::kNothing, kAtMost, 0},
+                  {"server_idle_cpu_us", Bound::kNothing, kAtMost, 0}},
+       .watch_rest = true},
+      {.name = "A2",
+       .transport = transport,
+       .work = {.one_processor = true},
+       .implementations = {"ferry", "floor"},
+       .bounds = {{"p50_us", "floor", kAtMost, 1.4}}},
+      {.name = "B",
+       .transport = transport,
+       .work = {.in_flight = 128},
+       .implementations = {"ferry", "floor", "grpc"},
+       .bounds = {{"calls_per_second", "floor", kAtLeast, 0.8},
+                  {"client_cpu_seconds_per_million_calls", "floor", kAtMost, 1.3},
+                  {"server_cpu_seconds_per_million_calls", "floor", kAtMost, 1.3},
+                  {"calls_per_second", "grpc", kAtLeast, 8}}},
+      {.name = "C",
+       .transport = transport,
+       .work = {.connections = 16, .in_flight = 8},
+       .implementations = {"ferry", "floor"},
+       .bounds = {{"calls_per_second", "floor", kAtLeast, 0.75}, {"p99_us", "floor", kAtMost, 2}}},
+      {.name = "C",
+       .transport = transport,
+       .work = {.connections = 100, .in_flight = 8},
+       .implementations = {"ferry", "floor"},
+       .bounds = {{"calls_per_second", "floor", kAtLeast, 0.75}, {"p99_us", "floor", kAtMost, 2}}},
+      {.name = "X",
+       .transport = transport,
+       .work = {.workload = Workload::kExecutor, .in_flight = 128},
+       .implementations = {"ferry", "ferry-inline"},
+       .bounds = {{"calls_per_second", "ferry-inline", kAtLeast, 0.4}}},
+      {.name = "D",
+       .transport = transport,
+       .work = {.workload = Workload::kLater},
+       .implementations = {"ferry", "floor"}},
+      {.name = "D",
+       .transport = transport,
+       .work = {.workload = Workload::kLater, .in_flight = 128},
+       .implementations = {"ferry", "floor"}},
+      {.name = "S",
+       .transport = transport,
+       .work = {.in_flight = 128},
+       .implementations = {"ferry"},
+       .bounds = {{"client_syscalls_per_call", Bound::kNothing, kAtMost, 0.05},
+                  {"server_syscalls_per_call", Bound::kNothing, kAtMost, 0.05}}},
+      {.name = "S",
+       .transport = transport,
+       .work = {},
+       .implementations = {"ferry-blocking"},
+       .bounds = {{"client_waits_per_call", Bound::kNothing, kAtMost, kOne},
+                  {"client_reads_per_call", Bound::kNothing, kAtMost, kOne},
+                  {"client_writes_per_call", Bound::kNothing, kAtMost, kOne},
+                  {"client_wake_ups_per_call", Bound::kNothing, kAtMost, kNone},
+                  {"server_waits_per_call", Bound::kNothing, kAtMost, kOne},
+                  {"server_reads_per_call", Bound::kNothing, kAtMost, kOne},
+                  {"server_writes_per_call", Bound::kNothing, kAtMost, kOne},
+                  {"server_wake_ups_per_call", Bound::kNothing, kAtMost, kNone}}},
+  };
 }
+
+// The throughput of threads that share a channel never falls as they become more: not by more than 5%, which
+// is what the same row differs by between two rounds.
+std::vector<Row> RowsOfThreads() {
+  std::vector<Row> rows;
+  for (const int threads : {1, 2, 4, 8, 16, 32, 64}) {
+    rows.push_back({.name = "M",
+                    .work = {.threads = threads},
+                    .implementations = {"ferry", "grpc"},
+                    .bounds = {{"calls_per_second", "grpc", kAtLeast, 3}}});
+    if (threads > 1) {
+      rows.back().bounds.push_back({"calls_per_second", Bound::kFewerThreads, kAtLeast, 0.95});
+    }
+  }
+  return rows;
+}
+
+// The four forms of a call. A fresh reply is itself two allocations: a string and the string's bytes.
+std::vector<Row> RowsOfForms() {
+  std::vector<Row> rows;
+  for (const bool fresh_reply : {false, true}) {
+    for (const int in_flight : {1, 128}) {
+      rows.push_back({.name = "H",
+                      .work = {.in_flight = in_flight, .fresh_reply = fresh_reply},
+                      .implementations = {"ferry"},
+                      .bounds = {{"client_heap_allocations_per_call", Bound::kNothing, kAtMost,
+                                  fresh_reply ? kTwo : kNone},
+                                 {"server_heap_allocations_per_call", Bound::kNothing, kAtMost, kNone}}});
+    }
+  }
+  return rows;
+}
+
+// 36 bytes, and now and then a frame that is no call's.
+const Row kWireRow = {.name = "W",
+                      .implementations = {"ferry"},
+                      .bounds = {{"wire_bytes_beyond_messages", Bound::kNothing, kAtMost, 36.05}}};
 
 }  // namespace
 
@@ -51,17 +162,15 @@ absl::StatusOr<Transport> ParseTransport(std::string_view name) {
 }
 
 std::vector<Row> StandardRows() {
-  std::vector<Row> rows;
-  for (const auto& [group, workload] :
-       {std::pair('A', Workload::kUnary), {'B', Workload::kExecutor}, {'C', Workload::kLater}}) {
-    int number = 0;
-    for (const int in_flight : {1, 128}) {
-      for (const Transport transport : {Transport::kTcp, Transport::kUnix}) {
-        const Work work{.workload = workload, .in_flight = in_flight};
-        rows.push_back({absl::StrCat(std::string(1, group), ++number), transport, work});
-      }
-    }
+  std::vector<Row> rows = RowsOver(Transport::kTcp);
+  for (auto more : {RowsOver(Transport::kUnix), RowsOfThreads(), RowsOfForms(), {kWireRow}}) {
+    std::move(more.begin(), more.end(), std::back_inserter(rows));
   }
+  constexpr std::string_view kOrder[] = {"A1", "A2", "B", "C", "X", "D", "M", "H", "S", "W"};
+  std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) {
+    return std::find(std::begin(kOrder), std::end(kOrder), a.name) <
+           std::find(std::begin(kOrder), std::end(kOrder), b.name);
+  });
   return rows;
 }
 
@@ -70,35 +179,21 @@ absl::StatusOr<std::vector<Row>> FindRows(absl::Span<const std::string> names) {
   for (const std::string& name : names) {
     const size_t before = found.size();
     for (Row& row : StandardRows()) {
-      if (row.name == name || row.name.substr(0, 1) == name) found.push_back(std::move(row));
+      if (row.name == name) found.push_back(std::move(row));
     }
     if (found.size() == before) return absl::InvalidArgumentError(absl::StrCat("there is no row ", name));
   }
   return found;
 }
 
-void NameRow(Row& row) {
+Row RowOf(Transport transport, const Work& work, const std::vector<std::string>& otherwise) {
+  Row row{.name = "", .transport = transport, .work = work, .implementations = otherwise};
   for (const Row& standard : StandardRows()) {
-    if (Shape(row) == Shape(standard) && row.work.workload == standard.work.workload)
-      row.name = standard.name;
+    if (SameWork(row, standard)) return standard;
   }
+  return row;
 }
 
-double Result::calls_per_second() const {
-  return static_cast<double>(measured.calls) * 1e9 / static_cast<double>(measured.nanos);
-}
-
-std::optional<double> RatioTo(std::string_view implementation, const Result& result,
-                              absl::Span<const Result> results) {
-  const Result* other = nullptr;
-  for (const Result& candidate : results) {
-    if (candidate.implementation != implementation || Shape(candidate.row) != Shape(result.row)) continue;
-    const Workload workload = candidate.row.work.workload;
-    if (workload == result.row.work.workload || (other == nullptr && workload == Workload::kUnary))
-      other = &candidate;
-  }
-  if (other == nullptr) return std::nullopt;
-  return result.calls_per_second() / other->calls_per_second();
-}
+bool SameWork(const Row& a, const Row& b) { return a.transport == b.transport && a.work == b.work; }
 
 }  // namespace ferry::bench

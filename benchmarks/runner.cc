@@ -8,16 +8,25 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <system_error>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "ferry/benchmarks/implementations.h"
+#include "benchmarks/echo.pb.h"
+#include "ferry/benchmarks/processors.h"
 #include "ferry/benchmarks/server_process.h"
 
 namespace ferry::bench {
 namespace {
+
+// A Run is one row as one implementation is to do it, and how it went so far.
+struct Run {
+  const Row* row;
+  std::string name;
+  std::vector<Measurement> rounds;
+};
 
 absl::StatusOr<std::string> MakeTempDir() {
   const char* parent = getenv("TMPDIR");
@@ -26,37 +35,81 @@ absl::StatusOr<std::string> MakeTempDir() {
   return path;
 }
 
-std::string Describe(const Row& row, const std::string& implementation) {
-  return absl::StrCat(implementation, ", ", std::string(Name(row.work.workload)), " over ",
-                      std::string(Name(row.transport)), ", ", row.work.connections, " x ", row.work.in_flight,
-                      " in flight, ", row.work.payload, " bytes");
+std::string Describe(const Run& run) {
+  const Work& work = run.row->work;
+  return absl::StrCat(run.row->name, " ", run.name, ", ", std::string(Name(work.workload)), " over ",
+                      std::string(Name(run.row->transport)), ", ", work.threads, " threads x ",
+                      work.connections, " connections x ", work.in_flight, " in flight, ", work.payload,
+                      " bytes");
 }
 
 absl::Status Annotated(const absl::Status& status, const std::string& what) {
   return absl::Status(status.code(), absl::StrCat(what, ": ", status.message()));
 }
 
-absl::StatusOr<Measurement> Measure(const Row& row, const std::string& name, const std::string& temp_dir,
-                                    const Meter::Options& options) {
-  absl::StatusOr<std::unique_ptr<Implementation>> implementation = FindImplementation(name);
+int64_t MessageBytes(const Work& work) {
+  EchoRequest request;
+  request.set_payload(std::string(work.payload, 'x'));
+  EchoReply reply;
+  reply.set_payload(request.payload());
+  return static_cast<int64_t>(request.ByteSizeLong() + reply.ByteSizeLong());
+}
+
+// A Marks takes the marks of one measurement, and after the last one watches both processes rest if it is to.
+class Marks {
+ public:
+  Marks(ServerProcess& server, bool watch_rest) : server_(server), watch_rest_(watch_rest) {}
+
+  Mark Take() {
+    const int64_t now = NowNanos();
+    const Usage of_server = server_.TakeUsage();
+    const Mark mark{.nanos = NowNanos(), .client = Usage::SoFar(), .server = of_server};
+    if (std::exchange(is_last_, true) && watch_rest_) {
+      server_.BeginRest(now);
+      client_rest = WatchRest(now);
+      server_rest = server_.AwaitRest();
+    }
+    return mark;
+  }
+
+  std::optional<Rest> client_rest;
+  std::optional<Rest> server_rest;
+
+ private:
+  ServerProcess& server_;
+  const bool watch_rest_;
+  bool is_last_ = false;
+};
+
+absl::StatusOr<Measurement> Measure(const Run& run, const Implementations& known, const std::string& temp_dir,
+                                    Meter::Options options) {
+  const Row& row = *run.row;
+  absl::StatusOr<std::unique_ptr<Implementation>> implementation = FindImplementation(known, run.name);
   if (!implementation.ok()) return implementation.status();
   const std::string address =
       row.transport == Transport::kUnix ? absl::StrCat("unix:", temp_dir, "/echo") : "127.0.0.1:0";
   absl::StatusOr<std::unique_ptr<ServerProcess>> server = ServerProcess::Start(
-      {"--role=server", absl::StrCat("--impl=", name), absl::StrCat("--listen=", address)});
+      {"--role=server", absl::StrCat("--impl=", run.name), absl::StrCat("--listen=", address),
+       absl::StrCat("--one_processor=", row.work.one_processor ? "true" : "false")});
   if (!server.ok()) return server.status();
-  Meter meter(options, [&] {
-    const Usage of_server = (*server)->TakeUsage();
-    return Mark{.nanos = NowNanos(), .client = Usage::SoFar(), .server = of_server};
-  });
+  std::optional<OneProcessor> one_processor;
+  if (row.work.one_processor) one_processor.emplace();
+  Marks marks(**server, row.watch_rest && run.name == row.implementations.front());
+  // Calls that are in flight when measuring begins are not timed.
+  options.max_calls = std::max<int64_t>(options.max_calls, 2 * row.work.connections * row.work.in_flight);
+  Meter meter(options, [&] { return marks.Take(); });
   absl::Status status = (*implementation)->RunClient((*server)->address(), row.work, meter);
   if (!status.ok()) return status;
-  if (meter.measurement().latency.count() == 0) return absl::DeadlineExceededError("no call ended in time");
-  return meter.measurement();
+  Measurement measured = meter.measurement();
+  if (measured.latency.count() == 0) return absl::DeadlineExceededError("no call ended in time");
+  measured.message_bytes = MessageBytes(row.work);
+  measured.client_rest = marks.client_rest;
+  measured.server_rest = marks.server_rest;
+  return measured;
 }
 
-absl::StatusOr<Result> RunRow(const Row& row, const std::string& name, const Meter::Options& options) {
-  const std::string what = Describe(row, name);
+absl::Status RunOnce(Run& run, const Implementations& known, const Meter::Options& options) {
+  const std::string what = Describe(run);
   if (isatty(STDERR_FILENO)) std::fprintf(stderr, "%s\n", what.c_str());
   absl::StatusOr<std::string> temp_dir = MakeTempDir();
   if (!temp_dir.ok()) return temp_dir.status();
@@ -64,43 +117,53 @@ absl::StatusOr<Result> RunRow(const Row& row, const std::string& name, const Met
     std::error_code ignored;
     std::filesystem::remove_all(*temp_dir, ignored);
   };
-  absl::StatusOr<Measurement> measured = Measure(row, name, *temp_dir, options);
+  absl::StatusOr<Measurement> measured = Measure(run, known, *temp_dir, options);
   if (!measured.ok()) return Annotated(measured.status(), what);
-  return Result{row, name, *std::move(measured)};
+  run.rounds.push_back(*std::move(measured));
+  return absl::OkStatus();
 }
 
-// The results of all rounds, each a vector of the same rows, as one.
-std::vector<Result> Medians(std::vector<std::vector<Result>> rounds) {
-  std::vector<Result> medians;
-  for (size_t i = 0; i < rounds.front().size(); ++i) {
-    std::vector<Result> same;
-    same.reserve(rounds.size());
-    for (std::vector<Result>& round : rounds) same.push_back(std::move(round[i]));
-    const auto middle = same.begin() + static_cast<std::ptrdiff_t>(same.size() / 2);
-    std::nth_element(same.begin(), middle, same.end(), [](const Result& a, const Result& b) {
-      return a.calls_per_second() < b.calls_per_second();
-    });
-    medians.push_back(std::move(*middle));
+bool Has(const Implementations& known, const std::string& name) {
+  return std::any_of(known.begin(), known.end(), [&](const auto& one) { return one.name == name; });
+}
+
+std::vector<Run> RunsOf(absl::Span<const Row> rows, const Implementations& known, const RunOptions& options) {
+  std::vector<Run> runs;
+  for (const Row& row : rows) {
+    const bool chosen = !options.implementations.empty();
+    for (const std::string& name : chosen ? options.implementations : row.implementations) {
+      if (chosen || Has(known, name)) runs.push_back({&row, name, {}});
+    }
   }
-  return medians;
+  return runs;
 }
 
 }  // namespace
 
-absl::StatusOr<std::vector<Result>> RunRows(absl::Span<const Row> rows,
-                                            absl::Span<const std::string> implementations,
+absl::StatusOr<std::unique_ptr<Implementation>> FindImplementation(const Implementations& implementations,
+                                                                   const std::string& name) {
+  for (const NamedImplementation& implementation : implementations) {
+    if (implementation.name == name) return implementation.make();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("there is no implementation ", name));
+}
+
+size_t CountRuns(absl::Span<const Row> rows, const Implementations& known, const RunOptions& options) {
+  return RunsOf(rows, known, options).size() * static_cast<size_t>(options.rounds);
+}
+
+absl::StatusOr<std::vector<Result>> RunRows(absl::Span<const Row> rows, const Implementations& known,
                                             const RunOptions& options) {
-  std::vector<std::vector<Result>> rounds(static_cast<size_t>(options.rounds));
-  for (std::vector<Result>& round : rounds) {
-    for (const Row& row : rows) {
-      for (const std::string& implementation : implementations) {
-        absl::StatusOr<Result> result = RunRow(row, implementation, options.meter);
-        if (!result.ok()) return result.status();
-        round.push_back(*std::move(result));
-      }
+  std::vector<Run> runs = RunsOf(rows, known, options);
+  for (int round = 0; round < options.rounds; ++round) {
+    for (Run& run : runs) {
+      absl::Status status = RunOnce(run, known, options.meter);
+      if (!status.ok()) return status;
     }
   }
-  return Medians(std::move(rounds));
+  std::vector<Result> results;
+  for (Run& run : runs) results.push_back({*run.row, std::move(run.name), std::move(run.rounds)});
+  return results;
 }
 
 }  // namespace ferry::bench

@@ -19,6 +19,8 @@ namespace {
 
 // The server's end of the socket pair.
 constexpr int kControlFd = 3;
+// What the client sends when it wants the server's Usage.
+constexpr int64_t kUsageNotRest = 0;
 
 absl::StatusOr<pid_t> Spawn(const std::vector<std::string>& arguments, int control) {
   std::vector<char*> argv{const_cast<char*>("load")};
@@ -77,9 +79,19 @@ ServerProcess::~ServerProcess() {
 
 Usage ServerProcess::TakeUsage() {
   Usage usage;
-  if (send(control_, "?", 1, MSG_NOSIGNAL) != 1) return {};
+  Ask(kUsageNotRest);
   if (recv(control_, &usage, sizeof(usage), 0) != static_cast<ssize_t>(sizeof(usage))) return {};
   return usage;
+}
+
+void ServerProcess::BeginRest(int64_t since) { Ask(since); }
+
+void ServerProcess::Ask(int64_t question) { send(control_, &question, sizeof(question), MSG_NOSIGNAL); }
+
+std::optional<Rest> ServerProcess::AwaitRest() {
+  Rest rest;
+  if (recv(control_, &rest, sizeof(rest), 0) != static_cast<ssize_t>(sizeof(rest))) return std::nullopt;
+  return rest;
 }
 
 int ServerProcess::Serve(absl::StatusOr<std::unique_ptr<EchoServer>> server) {
@@ -90,10 +102,19 @@ int ServerProcess::Serve(absl::StatusOr<std::unique_ptr<EchoServer>> server) {
       server.ok() ? absl::StrCat("=", (*server)->address()) : absl::StrCat("!", server.status().ToString());
   send(kControlFd, first.data(), first.size(), MSG_NOSIGNAL);
   if (!server.ok()) return 1;
-  char question;
-  while (recv(kControlFd, &question, 1, 0) == 1) {
-    const Usage usage = Usage::SoFar();
+  // What the answers themselves have cost is none of the server's.
+  int64_t bytes_answered = static_cast<int64_t>(first.size());
+  int64_t question;
+  while (recv(kControlFd, &question, sizeof(question), 0) == static_cast<ssize_t>(sizeof(question))) {
+    if (question != kUsageNotRest) {
+      const Rest rest = WatchRest(question);
+      send(kControlFd, &rest, sizeof(rest), MSG_NOSIGNAL);
+      continue;
+    }
+    Usage usage = Usage::SoFar();
+    usage.bytes_written -= bytes_answered;
     send(kControlFd, &usage, sizeof(usage), MSG_NOSIGNAL);
+    bytes_answered += static_cast<int64_t>(sizeof(usage));
   }
   return 0;
 }

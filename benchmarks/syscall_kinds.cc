@@ -53,8 +53,20 @@ void CountWait(const void* timeout, long result) {
 
 void CountPoll() { EventCounter::Count(EventCounter::kEmptyPolls); }
 
-void CountSyscall(long number) {
-  EventCounter::Count(number == SYS_futex ? EventCounter::kWakeUps : EventCounter::kOtherSyscalls);
+void CountSyscall(long number, const long arguments[6], long result) {
+  constexpr int kTimeout = 3;
+  switch (number) {
+    case SYS_futex:
+      return EventCounter::Count(EventCounter::kWakeUps);
+    case SYS_epoll_pwait:
+      return CountWait(arguments[kTimeout] != 0, result);
+#ifdef SYS_epoll_pwait2
+    case SYS_epoll_pwait2:
+      return CountWait(reinterpret_cast<const void*>(arguments[kTimeout]), result);
+#endif
+    default:
+      return CountOther();
+  }
 }
 
 void CountOther() { EventCounter::Count(EventCounter::kOtherSyscalls); }

@@ -12,7 +12,8 @@ void CountWait(bool may_sleep, long result);
 // `timeout` is a timespec, or null for ever.
 void CountWait(const void* timeout, long result);
 void CountPoll();
-void CountSyscall(long number);
+// A call by number, with these arguments.
+void CountSyscall(long number, const long arguments[6], long result);
 void CountOther();
 
 // Whether `fd` is an eventfd from now on. Reads and writes of one are wake-ups.

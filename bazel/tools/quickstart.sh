@@ -90,7 +90,8 @@ done
 stop_server
 
 heading "load, $load_seconds seconds each"
-run_for 60 bazel-bin/benchmarks/load --workload=unary --impl=ferry,floor --transports=tcp,unix --seconds="$load_seconds"
+run_for 60 bazel-bin/benchmarks/load --workload=unary --impl=ferry,floor --transports=tcp,unix --rounds=1 \
+  --seconds="$load_seconds"
 
 heading 'the code that did it'
 for file in greeter.proto BUILD.bazel greeter_server.cc greeter_client.cc; do

@@ -29,6 +29,15 @@ TEST(HistogramTest, IsNeverTooLowAndHardlyTooHigh) {
   }
 }
 
+TEST(HistogramTest, AddsWhatAnotherHasRecorded) {
+  Histogram one, other;
+  for (int64_t nanos = 1; nanos <= 50; ++nanos) one.Record(nanos);
+  for (int64_t nanos = 51; nanos <= 100; ++nanos) other.Record(nanos);
+  one.Add(other);
+  EXPECT_EQ(one.count(), 100);
+  EXPECT_EQ(one.Percentile(0.75), 75);
+}
+
 TEST(HistogramTest, TakesWhateverItIsGiven) {
   Histogram histogram;
   EXPECT_EQ(histogram.Percentile(0.5), 0);
