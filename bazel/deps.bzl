@@ -6,6 +6,7 @@ load(
     "system_abseil",
     "system_benchmark",
     "system_googletest",
+    "system_grpc",
     "system_openssl",
     "system_protobuf",
 )
@@ -34,3 +35,4 @@ def ferry_dev_deps():
     """Repositories needed only by Ferry's own tests and benchmarks."""
     _maybe(system_googletest, "com_google_googletest")
     _maybe(system_benchmark, "com_github_google_benchmark")
+    _maybe(system_grpc, "com_github_grpc_grpc")

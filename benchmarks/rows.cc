@@ -48,9 +48,10 @@ std::vector<Row> RowsOver(Transport transport) {
       {.name = "A1",
        .transport = transport,
        .work = {},
-       .implementations = {"ferry", "ferry-blocking", "floor", "floor-polling", "grpc"},
+       .implementations = {"ferry", "ferry-blocking", "floor", "floor-polling", "grpc", "grpc-sync"},
        .bounds = {{"p50_us", "floor-polling", kAtMost, 1.5},
                   {"p50_us", "grpc", kAtMost, 0.2},
+                  {"p50_us", "grpc-sync", kAtMost, 0.2},
                   {"client_asleep_after_us", Bound::kNothing, kAtMost, 1000},
                   {"server_asleep_after_us", Bound::kNothing, kAtMost, 1000},
                   {"client_idle_cpu_us", Bound::kNothing, kAtMost, 0},
@@ -120,8 +121,9 @@ std::vector<Row> RowsOfThreads() {
   for (const int threads : {1, 2, 4, 8, 16, 32, 64}) {
     rows.push_back({.name = "M",
                     .work = {.threads = threads},
-                    .implementations = {"ferry", "grpc"},
-                    .bounds = {{"calls_per_second", "grpc", kAtLeast, 3}}});
+                    .implementations = {"ferry", "grpc", "grpc-sync"},
+                    .bounds = {{"calls_per_second", "grpc", kAtLeast, 3},
+                               {"calls_per_second", "grpc-sync", kAtLeast, 3}}});
     if (threads > 1) {
       rows.back().bounds.push_back({"calls_per_second", Bound::kFewerThreads, kAtLeast, 0.95});
     }
