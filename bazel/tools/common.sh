@@ -7,7 +7,7 @@ readonly bazel=/usr/bin/bazel
 readonly build_packages=(
   bazel-bootstrap g++ python3
   libabsl-dev libprotobuf-dev libprotoc-dev protobuf-compiler libssl-dev
-  libgmock-dev libgtest-dev libbenchmark-dev
+  libgmock-dev libgtest-dev libbenchmark-dev valgrind
 )
 readonly bench_packages=(libgrpc++-dev protobuf-compiler-grpc)
 readonly check_packages=(
