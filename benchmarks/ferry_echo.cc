@@ -40,11 +40,11 @@ auto Call(EchoStub& stub, Workload workload, Arguments&&... arguments) {
   return stub.Echo(std::forward<Arguments>(arguments)...);
 }
 
+absl::Status WrongPayload() { return absl::DataLossError("the server sent another payload back"); }
+
 // OK if `reply` is the echo of `request`.
 absl::Status Check(const absl::Status& status, const EchoRequest& request, const EchoReply& reply) {
-  if (status.ok() && reply.payload().size() != request.payload().size()) {
-    return absl::DataLossError("the server sent another payload back");
-  }
+  if (status.ok() && reply.payload().size() != request.payload().size()) return WrongPayload();
   return status;
 }
 
@@ -131,6 +131,28 @@ class CallbackLoad {
   absl::Notification all_ended_;
 };
 
+// Calls over a channel, each with a new reply.
+class FerryCaller final : public Caller {
+ public:
+  FerryCaller(std::unique_ptr<transport::LoopGroup> loops, std::unique_ptr<Channel> channel)
+      : loops_(std::move(loops)), channel_(std::move(channel)), stub_(*channel_) {}
+
+  void Start(const EchoRequest& request, Done done) override {
+    stub_.Echo(
+        request, {},
+        [done = std::move(done), size = request.payload().size()](absl::StatusOr<EchoReply> reply) mutable {
+          absl::Status status = reply.status();
+          if (status.ok() && reply->payload().size() != size) status = WrongPayload();
+          std::move(done)(status);
+        });
+  }
+
+ private:
+  const std::unique_ptr<transport::LoopGroup> loops_;
+  const std::unique_ptr<Channel> channel_;
+  EchoStub stub_;
+};
+
 }  // namespace
 
 ServerOptions FerryEcho::OptionsOfServer() const {
@@ -172,6 +194,14 @@ absl::Status FerryEcho::RunClient(const std::string& address, const Work& work, 
     for (int i = 0; i < work.in_flight; ++i) load.Add(stub);
   }
   return load.Run();
+}
+
+absl::StatusOr<std::unique_ptr<Caller>> FerryEcho::NewCaller(const std::string& address) const {
+  auto loops = transport::LoopGroup::Create({.threads = 1});
+  if (!loops.ok()) return loops.status();
+  auto channel = Channel::Create(address, OptionsOfChannel(**loops));
+  if (!channel.ok()) return channel.status();
+  return std::make_unique<FerryCaller>(*std::move(loops), *std::move(channel));
 }
 
 }  // namespace ferry::bench

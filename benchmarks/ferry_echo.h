@@ -27,6 +27,7 @@ class FerryEcho final : public Implementation {
 
   absl::StatusOr<std::unique_ptr<EchoServer>> StartServer(const std::string& address) const override;
   absl::Status RunClient(const std::string& address, const Work& work, Meter& meter) const override;
+  absl::StatusOr<std::unique_ptr<Caller>> NewCaller(const std::string& address) const override;
 
  private:
   ServerOptions OptionsOfServer() const;

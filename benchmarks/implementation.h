@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ferry/benchmarks/meter.h"
@@ -51,6 +52,24 @@ class EchoServer {
   virtual std::string address() const = 0;
 };
 
+class EchoRequest;
+
+// A Caller begins calls over one connection, in the callback form.
+//
+// Thread-compatible. All calls have ended before it is destroyed.
+class Caller {
+ public:
+  // Run once, on whatever thread, with how the call ended. An error too if it came back with anything but its
+  // payload. A function object of at most 16 bytes is kept without an allocation.
+  // clang-format off
+  using Done = absl::AnyInvocable<void(const absl::Status&) &&>;
+  // clang-format on
+
+  virtual ~Caller() = default;
+  // Does not wait. `request` is read before this returns.
+  virtual void Start(const EchoRequest& request, Done done) = 0;
+};
+
 // An Implementation is one way to carry echo.proto: Ferry, or something to compare it with.
 class Implementation {
  public:
@@ -62,6 +81,9 @@ class Implementation {
   // Connects, calls until `meter` says to stop, and waits for the calls still in flight. An error if any call
   // failed or came back with anything but its payload.
   virtual absl::Status RunClient(const std::string& address, const Work& work, Meter& meter) const = 0;
+
+  // A caller whose calls can begin at any time. UNIMPLEMENTED if this can only run closed loops.
+  virtual absl::StatusOr<std::unique_ptr<Caller>> NewCaller(const std::string& address) const;
 };
 
 // An implementation and what it is called.

@@ -24,7 +24,14 @@ ABSL_FLAG(double, warm_up, 0.15, "for how many seconds each row is called before
 ABSL_FLAG(int64_t, calls, 0, "ends measuring a row after so many calls; 0 is no limit");
 ABSL_FLAG(int, rounds, 5, "how often to run everything; medians are printed");
 ABSL_FLAG(bool, json, false, "print one JSON object for each line instead of tables");
-ABSL_FLAG(bool, smoke, false, "run 300 calls of each row, once");
+ABSL_FLAG(bool, smoke, false, "run 300 calls of each row, once; or a moment of the lowest rate");
+ABSL_FLAG(bool, open_loop, false,
+          "instead of rows: calls at fixed rates, whether or not earlier ones have ended");
+ABSL_FLAG(Words, rates,
+          Words({"500", "1000", "2000", "5000", "7000", "10000", "15000", "20000", "30000", "50000", "70000",
+                 "100000", "150000", "200000", "300000", "500000", "700000", "1000000"}),
+          "for --open_loop: calls a second, ascending");
+ABSL_FLAG(std::string, data, "", "for --open_loop: a file to write for load_curve.gp");
 ABSL_FLAG(std::string, role, "", "set to \"server\" by the program itself, for its server processes");
 ABSL_FLAG(std::string, listen, "", "where that server listens");
 ABSL_FLAG(bool, one_processor, false, "whether that server keeps to one processor");
@@ -122,6 +129,33 @@ RunOptions OptionsOfFlags() {
   options.meter.warm_up = absl::Seconds(absl::GetFlag(FLAGS_warm_up));
   options.meter.duration = absl::Seconds(absl::GetFlag(FLAGS_seconds));
   if (const int64_t calls = absl::GetFlag(FLAGS_calls); calls > 0) options.meter.max_calls = calls;
+  return options;
+}
+
+absl::StatusOr<LoadCurveOptions> CurveOfFlags(const Implementations& known) {
+  LoadCurveOptions options;
+  options.implementations = absl::GetFlag(FLAGS_impl);
+  if (options.implementations.empty()) {
+    for (const NamedImplementation& one : known) {
+      if (one.name == "ferry" || one.name == "grpc") options.implementations.emplace_back(one.name);
+    }
+  }
+  if (const Words transports = absl::GetFlag(FLAGS_transports); !transports.empty()) {
+    const absl::StatusOr<Transport> transport = ParseTransport(transports.front());
+    if (!transport.ok()) return transport.status();
+    options.transport = *transport;
+  }
+  for (const std::string& word : absl::GetFlag(FLAGS_rates)) {
+    const absl::StatusOr<int> rate = ParseNumber(word);
+    if (!rate.ok()) return rate.status();
+    options.rates.push_back(*rate);
+  }
+  options.open_loop.duration = absl::Seconds(std::max(1.0, absl::GetFlag(FLAGS_seconds)));
+  if (absl::GetFlag(FLAGS_smoke)) {
+    options.rates.resize(std::min<size_t>(1, options.rates.size()));
+    options.open_loop.warm_up = absl::ZeroDuration();
+    options.open_loop.duration = absl::Milliseconds(100);
+  }
   return options;
 }
 

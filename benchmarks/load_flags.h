@@ -7,11 +7,15 @@
 
 #include "absl/flags/declare.h"
 #include "absl/status/statusor.h"
+#include "ferry/benchmarks/implementation.h"
+#include "ferry/benchmarks/load_curve.h"
 #include "ferry/benchmarks/rows.h"
 #include "ferry/benchmarks/runner.h"
 
 ABSL_DECLARE_FLAG(std::vector<std::string>, impl);
 ABSL_DECLARE_FLAG(bool, json);
+ABSL_DECLARE_FLAG(bool, open_loop);
+ABSL_DECLARE_FLAG(std::string, data);
 ABSL_DECLARE_FLAG(std::string, role);
 ABSL_DECLARE_FLAG(std::string, listen);
 ABSL_DECLARE_FLAG(bool, one_processor);
@@ -23,6 +27,9 @@ namespace ferry::bench {
 absl::StatusOr<std::vector<Row>> RowsOfFlags();
 
 RunOptions OptionsOfFlags();
+
+// For --open_loop. INVALID_ARGUMENT if a flag makes no sense.
+absl::StatusOr<LoadCurveOptions> CurveOfFlags(const Implementations& known);
 
 }  // namespace ferry::bench
 

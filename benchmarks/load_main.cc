@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,7 +14,9 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "ferry/benchmarks/load_curve.h"
 #include "ferry/benchmarks/load_flags.h"
+#include "ferry/benchmarks/open_loop.h"
 #include "ferry/benchmarks/processors.h"
 #include "ferry/benchmarks/report.h"
 #include "ferry/benchmarks/results.h"
@@ -25,10 +28,9 @@ namespace ferry::bench {
 namespace {
 
 // Ends the program, and so its server, when it has taken far longer than it should.
-void LimitTime(const RunOptions& options, size_t runs) {
+void LimitTime(absl::Duration each, size_t runs) {
   constexpr absl::Duration kSpare = absl::Seconds(30);
-  const absl::Duration limit =
-      kSpare + (options.meter.warm_up + options.meter.duration + kSpare) * static_cast<double>(runs);
+  const absl::Duration limit = kSpare + (each + kSpare) * static_cast<double>(runs);
   signal(SIGALRM, [](int) {
     constexpr char kText[] = "load: not done in time, giving up\n";
     [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kText, std::strlen(kText));
@@ -56,7 +58,7 @@ int RunLoad(const Implementations& known) {
   const absl::StatusOr<std::vector<Row>> rows = RowsOfFlags();
   if (!rows.ok()) return Fail(rows.status());
   const RunOptions options = OptionsOfFlags();
-  LimitTime(options, CountRuns(*rows, known, options));
+  LimitTime(options.meter.warm_up + options.meter.duration, CountRuns(*rows, known, options));
   const absl::StatusOr<std::vector<Result>> results = RunRows(*rows, known, options);
   if (!results.ok()) return Fail(results.status());
   if (absl::GetFlag(FLAGS_json)) {
@@ -67,13 +69,28 @@ int RunLoad(const Implementations& known) {
   return 0;
 }
 
+int RunOpenLoops(const Implementations& known) {
+  const absl::StatusOr<LoadCurveOptions> options = CurveOfFlags(known);
+  if (!options.ok()) return Fail(options.status());
+  const OpenLoopOptions& each = options->open_loop;
+  LimitTime(each.warm_up + each.duration, options->rates.size() * options->implementations.size());
+  const absl::StatusOr<std::vector<LoadPoint>> points = RunLoadCurve(known, *options);
+  if (!points.ok()) return Fail(points.status());
+  std::fputs((absl::GetFlag(FLAGS_json) ? LoadCurveJson(*points) : LoadCurveTable(*points)).c_str(), stdout);
+  if (const std::string file = absl::GetFlag(FLAGS_data); !file.empty()) {
+    std::ofstream(file) << LoadCurveData(*points);
+  }
+  return 0;
+}
+
 }  // namespace
 
 int LoadMain(int argc, char** argv, const Implementations& known) {
   absl::SetProgramUsageMessage(
       "measures calls between a client and a server process. Without flags: all standard rows.");
   absl::ParseCommandLine(argc, argv);
-  return absl::GetFlag(FLAGS_role) == "server" ? RunServer(known) : RunLoad(known);
+  if (absl::GetFlag(FLAGS_role) == "server") return RunServer(known);
+  return absl::GetFlag(FLAGS_open_loop) ? RunOpenLoops(known) : RunLoad(known);
 }
 
 }  // namespace ferry::bench

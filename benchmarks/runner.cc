@@ -1,21 +1,17 @@
 #include "ferry/benchmarks/runner.h"
 
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <optional>
-#include <system_error>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "benchmarks/echo.pb.h"
 #include "ferry/benchmarks/processors.h"
+#include "ferry/benchmarks/served.h"
 #include "ferry/benchmarks/server_process.h"
 
 namespace ferry::bench {
@@ -27,13 +23,6 @@ struct Run {
   std::string name;
   std::vector<Measurement> rounds;
 };
-
-absl::StatusOr<std::string> MakeTempDir() {
-  const char* parent = getenv("TMPDIR");
-  std::string path = absl::StrCat(parent == nullptr ? "/tmp" : parent, "/ferry-load-XXXXXX");
-  if (mkdtemp(path.data()) == nullptr) return absl::ErrnoToStatus(errno, absl::StrCat("cannot make ", path));
-  return path;
-}
 
 std::string Describe(const Run& run) {
   const Work& work = run.row->work;
@@ -81,24 +70,21 @@ class Marks {
   bool is_last_ = false;
 };
 
-absl::StatusOr<Measurement> Measure(const Run& run, const Implementations& known, const std::string& temp_dir,
-                                    Meter::Options options) {
+absl::StatusOr<Measurement> Measure(const Run& run, const Implementations& known, Meter::Options options) {
   const Row& row = *run.row;
   absl::StatusOr<std::unique_ptr<Implementation>> implementation = FindImplementation(known, run.name);
   if (!implementation.ok()) return implementation.status();
-  const std::string address =
-      row.transport == Transport::kUnix ? absl::StrCat("unix:", temp_dir, "/echo") : "127.0.0.1:0";
-  absl::StatusOr<std::unique_ptr<ServerProcess>> server = ServerProcess::Start(
-      {"--role=server", absl::StrCat("--impl=", run.name), absl::StrCat("--listen=", address),
-       absl::StrCat("--one_processor=", row.work.one_processor ? "true" : "false")});
-  if (!server.ok()) return server.status();
+  absl::StatusOr<std::unique_ptr<Served>> served =
+      Served::Start(run.name, row.transport, row.work.one_processor);
+  if (!served.ok()) return served.status();
+  ServerProcess& server = (*served)->process();
   std::optional<OneProcessor> one_processor;
   if (row.work.one_processor) one_processor.emplace();
-  Marks marks(**server, row.watch_rest && run.name == row.implementations.front());
+  Marks marks(server, row.watch_rest && run.name == row.implementations.front());
   // Calls that are in flight when measuring begins are not timed.
   options.max_calls = std::max<int64_t>(options.max_calls, 2 * row.work.connections * row.work.in_flight);
   Meter meter(options, [&] { return marks.Take(); });
-  absl::Status status = (*implementation)->RunClient((*server)->address(), row.work, meter);
+  absl::Status status = (*implementation)->RunClient(server.address(), row.work, meter);
   if (!status.ok()) return status;
   Measurement measured = meter.measurement();
   if (measured.latency.count() == 0) return absl::DeadlineExceededError("no call ended in time");
@@ -111,13 +97,7 @@ absl::StatusOr<Measurement> Measure(const Run& run, const Implementations& known
 absl::Status RunOnce(Run& run, const Implementations& known, const Meter::Options& options) {
   const std::string what = Describe(run);
   if (isatty(STDERR_FILENO)) std::fprintf(stderr, "%s\n", what.c_str());
-  absl::StatusOr<std::string> temp_dir = MakeTempDir();
-  if (!temp_dir.ok()) return temp_dir.status();
-  absl::Cleanup remove = [&] {
-    std::error_code ignored;
-    std::filesystem::remove_all(*temp_dir, ignored);
-  };
-  absl::StatusOr<Measurement> measured = Measure(run, known, *temp_dir, options);
+  absl::StatusOr<Measurement> measured = Measure(run, known, options);
   if (!measured.ok()) return Annotated(measured.status(), what);
   run.rounds.push_back(*std::move(measured));
   return absl::OkStatus();

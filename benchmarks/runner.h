@@ -29,9 +29,8 @@ absl::StatusOr<std::unique_ptr<Implementation>> FindImplementation(const Impleme
 // How many times RunRows will run a server and a client.
 size_t CountRuns(absl::Span<const Row> rows, const Implementations& known, const RunOptions& options);
 
-// Runs each row with each of its implementations, one after the other, servers through ServerProcess with the
-// arguments --role=server, --impl, --listen and --one_processor. Says on standard error what is being run, if
-// that is a terminal.
+// Runs each row with each of its implementations, one after the other, servers as Served does. Says on
+// standard error what is being run, if that is a terminal.
 absl::StatusOr<std::vector<Result>> RunRows(absl::Span<const Row> rows, const Implementations& known,
                                             const RunOptions& options);
 

@@ -10,6 +10,7 @@ readonly build_packages=(
   libgmock-dev libgtest-dev libbenchmark-dev valgrind
 )
 readonly bench_packages=(libgrpc++-dev protobuf-compiler-grpc)
+readonly plot_packages=(gnuplot-nox)
 readonly check_packages=(
   "${bench_packages[@]}"
   clang clang-format clang-tidy lld llvm libclang-rt-14-dev shellcheck ca-certificates nodejs
@@ -42,12 +43,14 @@ missing_packages() {
   done
 }
 
-# Installs the packages of the group $1 (build, bench or check) that are missing.
+# Installs the packages of the group $1 (build, bench, plot or check) that are missing.
 ensure_packages() {
   command -v dpkg-query >/dev/null || die 'dpkg-query not found: this command needs Debian 12'
   local wanted=("${build_packages[@]}") missing as_root=()
   if [[ $1 == bench ]]; then
     wanted+=("${bench_packages[@]}")
+  elif [[ $1 == plot ]]; then
+    wanted+=("${plot_packages[@]}")
   elif [[ $1 == check ]]; then
     wanted+=("${check_packages[@]}")
     # Node's own packages bring npm along and conflict with Debian's.

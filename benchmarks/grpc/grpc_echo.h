@@ -22,6 +22,7 @@ class GrpcEcho final : public Implementation {
 
   absl::StatusOr<std::unique_ptr<EchoServer>> StartServer(const std::string& address) const override;
   absl::Status RunClient(const std::string& address, const Work& work, Meter& meter) const override;
+  absl::StatusOr<std::unique_ptr<Caller>> NewCaller(const std::string& address) const override;
 
  private:
   const ServerKind kind_;

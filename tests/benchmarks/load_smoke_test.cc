@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 #include <set>
 #include <string>
 #include <string_view>
@@ -143,6 +144,22 @@ TEST(LoadSmokeTest, ManyConnectionsAndLargePayloadsComeBackWhole) {
   EXPECT_GE(ParseLines(outcome.output).size(), 24u);
 }
 
+TEST(LoadSmokeTest, OffersALoadWithoutWaitingForIt) {
+  const std::string data = testing::TempDir() + "/curve";
+  const Outcome outcome = RunLoad("--smoke --open_loop --json --data=" + data);
+  ASSERT_EQ(outcome.exit_status, 0) << outcome.output;
+  const auto lines = ParseLines(outcome.output);
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_EQ(lines[0].fields().at("implementation").string_value(), "ferry");
+  for (const char* field :
+       {"offered_per_second", "ended_per_second", "p50_us", "p99_us", "max_us", "late_p99_us"}) {
+    EXPECT_TRUE(lines[0].fields().at(field).has_number_value()) << field;
+  }
+  std::string first_line;
+  std::getline(std::ifstream(data), first_line);
+  EXPECT_EQ(first_line, "\"ferry\"");
+}
+
 TEST(LoadSmokeTest, SaysWhatItDoesNotKnow) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"--rows=Z", "no row Z"},
@@ -150,6 +167,8 @@ TEST(LoadSmokeTest, SaysWhatItDoesNotKnow) {
       {"--workload=sleep", "no workload sleep"},
       {"--transports=rain", "no transport rain"},
       {"--in_flight=0", "positive number: 0"},
+      {"--open_loop --impl=floor", "closed loops only"},
+      {"--open_loop --rates=-1", "positive number: -1"},
       {"--in_flight=2 --threads=2", "one call in flight"},
   };
   for (const auto& [flag, message] : cases) {
