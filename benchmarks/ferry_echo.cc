@@ -134,8 +134,7 @@ class CallbackLoad {
 // Calls over a channel, each with a new reply.
 class FerryCaller final : public Caller {
  public:
-  FerryCaller(std::unique_ptr<transport::LoopGroup> loops, std::unique_ptr<Channel> channel)
-      : loops_(std::move(loops)), channel_(std::move(channel)), stub_(*channel_) {}
+  explicit FerryCaller(std::unique_ptr<Channel> channel) : channel_(std::move(channel)), stub_(*channel_) {}
 
   void Start(const EchoRequest& request, Done done) override {
     stub_.Echo(
@@ -148,7 +147,6 @@ class FerryCaller final : public Caller {
   }
 
  private:
-  const std::unique_ptr<transport::LoopGroup> loops_;
   const std::unique_ptr<Channel> channel_;
   EchoStub stub_;
 };
@@ -157,13 +155,19 @@ class FerryCaller final : public Caller {
 
 ServerOptions FerryEcho::OptionsOfServer() const {
   ServerOptions options{.threads = 1};
+  if (!options_.polling) options.poll_time = absl::ZeroDuration();
   if (options_.all_inline) options.run_inline = {{"ferry.bench.Echo/EchoExecutor", true}};
   return options;
 }
 
-ChannelOptions FerryEcho::OptionsOfChannel(transport::LoopGroup& loops) const {
-  ChannelOptions options{.loops = &loops};
+ChannelOptions FerryEcho::OptionsOfChannel(transport::LoopGroup* loops) const {
+  ChannelOptions options{.loops = loops};
+  if (!options_.polling) options.poll_time = absl::ZeroDuration();
   return options;
+}
+
+absl::Duration FerryEcho::PollTime() const {
+  return options_.polling ? ChannelOptions().poll_time : absl::ZeroDuration();
 }
 
 absl::StatusOr<std::unique_ptr<EchoServer>> FerryEcho::StartServer(const std::string& address) const {
@@ -174,12 +178,13 @@ absl::StatusOr<std::unique_ptr<EchoServer>> FerryEcho::StartServer(const std::st
 }
 
 absl::Status FerryEcho::RunClient(const std::string& address, const Work& work, Meter& meter) const {
-  auto loops = transport::LoopGroup::Create({.threads = 1});
+  auto loops = transport::LoopGroup::Create({.threads = 1, .poll_time = PollTime()});
   if (!loops.ok()) return loops.status();
   std::vector<std::unique_ptr<Channel>> channels;
   std::deque<EchoStub> stubs;
   for (int i = 0; i < work.connections; ++i) {
-    auto channel = Channel::Create(address, OptionsOfChannel(**loops));
+    // One channel has a loop of its own, as it comes; more share one.
+    auto channel = Channel::Create(address, OptionsOfChannel(work.connections > 1 ? loops->get() : nullptr));
     if (!channel.ok()) return channel.status();
     stubs.emplace_back(**channel);
     channels.push_back(*std::move(channel));
@@ -197,11 +202,9 @@ absl::Status FerryEcho::RunClient(const std::string& address, const Work& work, 
 }
 
 absl::StatusOr<std::unique_ptr<Caller>> FerryEcho::NewCaller(const std::string& address) const {
-  auto loops = transport::LoopGroup::Create({.threads = 1});
-  if (!loops.ok()) return loops.status();
-  auto channel = Channel::Create(address, OptionsOfChannel(**loops));
+  auto channel = Channel::Create(address, OptionsOfChannel(nullptr));
   if (!channel.ok()) return channel.status();
-  return std::make_unique<FerryCaller>(*std::move(loops), *std::move(channel));
+  return std::make_unique<FerryCaller>(*std::move(channel));
 }
 
 }  // namespace ferry::bench

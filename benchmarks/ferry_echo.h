@@ -31,7 +31,9 @@ class FerryEcho final : public Implementation {
 
  private:
   ServerOptions OptionsOfServer() const;
-  ChannelOptions OptionsOfChannel(transport::LoopGroup& loops) const;
+  // With loops of the channel's own if `loops` is null.
+  ChannelOptions OptionsOfChannel(transport::LoopGroup* loops) const;
+  absl::Duration PollTime() const;
 
   const Options options_;
 };

@@ -79,10 +79,12 @@ void EventLoop::Run() {
 void EventLoop::Lend() {
   State expected = State::kRunning;
   if (!state_.compare_exchange_strong(expected, State::kFree, std::memory_order_acq_rel)) return;
+  last_guest_.store(now_.nanos, std::memory_order_relaxed);
   for (;;) {
-    const uint64_t guests = guests_.load(std::memory_order_relaxed);
-    if (own_turn_.Await(kLoanTime)) return;
-    if (guests_.load(std::memory_order_relaxed) != guests) continue;
+    const Instant last_guest{last_guest_.load(std::memory_order_relaxed)};
+    const absl::Duration rest = last_guest + kLoanTime - clock_->Now();
+    if (own_turn_.Await(std::max(rest, absl::ZeroDuration()))) return;
+    if (last_guest_.load(std::memory_order_relaxed) != last_guest.nanos) continue;
     expected = State::kFree;
     if (state_.compare_exchange_strong(expected, State::kRunning, std::memory_order_acq_rel)) return;
   }
@@ -149,8 +151,8 @@ EventLoop::Guest::Guest(EventLoop& loop) : loop_(loop) {
   }
   turn_.emplace(&loop);
   loop.run_by_guest_ = true;
-  loop.guests_.store(loop.guests_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   loop.now_ = loop.clock_->Now();
+  loop.last_guest_.store(loop.now_.nanos, std::memory_order_relaxed);
 }
 
 EventLoop::Guest::~Guest() {

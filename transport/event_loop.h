@@ -162,7 +162,7 @@ class ABSL_LOCKABLE EventLoop {
   // Has the loop's own thread lend the loop to guests after this batch. It takes the loop back by itself once
   // no guest has come for kLoanTime, and when something is posted while nobody runs it. On the loop.
   void RequestLoan();
-  static constexpr absl::Duration kLoanTime = absl::Milliseconds(2);
+  static constexpr absl::Duration kLoanTime = absl::Microseconds(700);
 
   // For a thread that has given the loop something to wait for other than by Post: sees to it that somebody
   // runs it. Thread-safe.
@@ -255,8 +255,9 @@ class ABSL_LOCKABLE EventLoop {
 
   std::atomic<State> state_{State::kRunning};
   std::atomic<bool> stop_{false};
-  // Counts guests, so that the loop's own thread sees whether any has come. Written by guests in turn.
-  std::atomic<uint64_t> guests_{0};
+  // When the last guest ran its last batch, in nanoseconds of the clock. Written by guests in turn, read by the
+  // loop's own thread; orders nothing.
+  std::atomic<int64_t> last_guest_{0};
   // How many threads are in Post or Stop. They count themselves in before the loop can notice them, and out
   // (release) after their last use of the loop; the destructor waits (acquire) for 0.
   std::atomic<int> visitors_{0};

@@ -103,8 +103,9 @@ void WakeUp::Signal() const {
 
 bool WakeUp::Await(absl::Duration timeout) const {
   pollfd waiting = {.fd = fd_.get(), .events = POLLIN, .revents = 0};
-  const int ready = poll(&waiting, 1, WholeMilliseconds(timeout));
-  FERRY_CHECK(ready >= 0 || errno == EINTR, "poll failed");
+  const timespec limit = absl::ToTimespec(timeout);
+  const int ready = ppoll(&waiting, 1, &limit, nullptr);
+  FERRY_CHECK(ready >= 0 || errno == EINTR, "ppoll failed");
   if (ready <= 0) return false;
   uint64_t signals;
   return read(fd_.get(), &signals, sizeof signals) == sizeof signals;
