@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "ferry/transport/frame.h"
@@ -25,14 +26,35 @@ class CallTable {
  public:
   // Gives `call` a free slot of 1 to `max_slots`; nullopt if there is none. Slots that are free but beyond
   // that, because the limit has shrunk, are never used again.
-  std::optional<transport::StreamId> Open(ClientCall& call, uint32_t max_slots);
+  std::optional<transport::StreamId> Open(ClientCall& call, uint32_t max_slots) {
+    if (free_ == kNone || free_ >= max_slots) {
+      if (!Grow(max_slots)) return std::nullopt;
+    }
+    Slot& slot = slots_[free_];
+    free_ = slot.next_free;
+    slot.call = &call;
+    slot.in_use = true;
+    ++in_use_;
+    return slot.stream;
+  }
 
   // The call that uses `stream`; nullptr if it is abandoned or not in use.
-  ClientCall* Find(transport::StreamId stream) const;
+  ClientCall* Find(transport::StreamId stream) const {
+    const Slot* slot = const_cast<CallTable*>(this)->InUse(stream);
+    return slot == nullptr ? nullptr : slot->call;
+  }
 
   // Frees the slot, for the server has ended its call; returns the call, or nullptr if it was abandoned. Does
   // nothing if `stream` is not in use: its generation tells a late frame of an earlier call.
-  ClientCall* Take(transport::StreamId stream);
+  ClientCall* Take(transport::StreamId stream) {
+    Slot* slot = InUse(stream);
+    if (slot == nullptr) return nullptr;
+    slot->in_use = false;
+    --in_use_;
+    slot->stream = stream.Next();
+    slot->next_free = std::exchange(free_, stream.slot() - 1);
+    return std::exchange(slot->call, nullptr);
+  }
 
   // Takes a call out of the table and leaves its slot in use. Returns nullptr, and does nothing, if it is not
   // there.
@@ -53,18 +75,29 @@ class CallTable {
   size_t in_use() const { return in_use_; }
 
  private:
+  static constexpr uint32_t kNone = UINT32_MAX;
+
   struct Slot {
     // The stream of the current or, if it is free, the next use.
     transport::StreamId stream;
-    ClientCall* call = nullptr;
     bool in_use = false;
+    // In the list of free slots.
+    uint32_t next_free = kNone;
+    ClientCall* call = nullptr;
   };
-  Slot* InUse(transport::StreamId stream);
-  const Slot* InUse(transport::StreamId stream) const;
+
+  Slot* InUse(transport::StreamId stream) {
+    if (!Knows(stream)) return nullptr;
+    Slot& slot = slots_[stream.slot() - 1];
+    return slot.in_use && slot.stream == stream ? &slot : nullptr;
+  }
+  // Puts a usable slot in front of the list of free ones; whether there is any.
+  bool Grow(uint32_t max_slots);
 
   // slots_[i] is slot i + 1.
   std::vector<Slot> slots_;
-  std::vector<uint32_t> free_;
+  // The slot that was freed last, as an index.
+  uint32_t free_ = kNone;
   size_t in_use_ = 0;
 };
 

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/optimization.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "ferry/rpc/message_frames.h"
@@ -107,30 +108,30 @@ void Channel::TellWhenDone(Endpoint& endpoint, absl::Notification& closed, int r
   });
 }
 
-void Channel::Start(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
-                    const CallOptions& options, ClientCall& call) {
-  call.method = &method;
-  call.wait_for_ready = options.wait_for_ready;
-  call.reply_metadata = options.reply_metadata;
+// Sets what an ordinary call does not need: a deadline, a head, a place for reply metadata. False if that has
+// ended the call.
+bool Channel::Prepare(const MethodDescriptor& method, const CallOptions& options, size_t request_size,
+                      ClientCall& call) {
   if (call.reply_metadata != nullptr) *call.reply_metadata = {};
-  call.head.clear();
-  call.deadline = transport::Instant::Infinite();
   if (const absl::Duration timeout = Timeout(method, options); timeout != absl::InfiniteDuration()) {
     if (timeout <= absl::ZeroDuration()) {
-      return endpoint_->FailLater(call, absl::DeadlineExceededError(absl::StrCat(
-                                            "the timeout of ", method.full_name, " is ",
-                                            absl::FormatDuration(timeout), ", nothing was sent")));
+      endpoint_->FailLater(call, absl::DeadlineExceededError(absl::StrCat(
+                                     "the timeout of ", method.full_name, " is ",
+                                     absl::FormatDuration(timeout), ", nothing was sent")));
+      return false;
     }
     call.deadline = endpoint_->loop().clock().Now() + timeout;
   }
-  const size_t size = request.ByteSizeLong();
-  if (!options.metadata.empty() || size > kMaxFragment) {
-    const bool needs_length = NeedsLength(size, !options.metadata.empty());
-    absl::StatusOr<std::string> head = EncodeRequestHead(options.metadata, needs_length ? size : 0, kMaxHead);
-    if (!head.ok()) return endpoint_->FailLater(call, head.status());
-    call.head = *std::move(head);
+  if (options.metadata.empty() && request_size <= kMaxFragment) return true;
+  const bool needs_length = NeedsLength(request_size, !options.metadata.empty());
+  absl::StatusOr<std::string> head =
+      EncodeRequestHead(options.metadata, needs_length ? request_size : 0, kMaxHead);
+  if (!head.ok()) {
+    endpoint_->FailLater(call, head.status());
+    return false;
   }
-  endpoint_->Start(call, request, size);
+  call.head = *std::move(head);
+  return true;
 }
 
 void Channel::Run(const MethodDescriptor& method, const google::protobuf::MessageLite& request,

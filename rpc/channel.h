@@ -9,6 +9,7 @@
 #include <memory>
 #include <string_view>
 
+#include "absl/base/optimization.h"
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -20,6 +21,7 @@
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/endpoint.h"
 #include "ferry/rpc/method.h"
+#include "ferry/rpc/wire.h"
 #include "ferry/transport/connector.h"
 #include "ferry/transport/loop_group.h"
 #include "ferry/transport/socket_options.h"
@@ -79,7 +81,18 @@ class Channel {
   // For stubs. Starts `call`, which ends exactly once through its Complete, never inside Start. `request` and
   // `options` are read before this returns.
   void Start(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
-             const CallOptions& options, ClientCall& call);
+             const CallOptions& options, ClientCall& call) {
+    call.method = &method;
+    call.wait_for_ready = options.wait_for_ready;
+    call.reply_metadata = options.reply_metadata;
+    call.deadline = transport::Instant::Infinite();
+    if (!call.head.empty()) call.head.clear();
+    const size_t size = request.ByteSizeLong();
+    const bool plain = call.reply_metadata == nullptr && !options.timeout.has_value() &&
+                       method.timeout_us == 0 && options.metadata.empty() && size <= kMaxFragment;
+    if (ABSL_PREDICT_FALSE(!plain) && !Prepare(method, options, size, call)) return;
+    endpoint_->Start(call, request, size);
+  }
 
   // For stubs. The same, and waits for the call's end. REQUIRES: not on a loop's thread.
   //
@@ -111,6 +124,8 @@ class Channel {
   Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
           std::shared_ptr<Pools> pools, std::shared_ptr<Endpoint> endpoint);
 
+  bool Prepare(const MethodDescriptor& method, const CallOptions& options, size_t request_size,
+               ClientCall& call);
   bool RunAsGuest(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
                   const CallOptions& options, WaitedCall& call);
   bool IsOneOfManyLoneCalls();

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/optimization.h"
 #include "absl/strings/str_cat.h"
 
 namespace ferry {
@@ -264,22 +265,30 @@ ClientCall* ClientSession::Take(StreamId stream) {
 
 void ClientSession::OnResponse(const Frame& frame) {
   ClientCall* call = Take(frame.header.stream);
-  if (call == nullptr) return CheckKnown(frame);
-  absl::Status status;
-  if (call->reply_fragments.active()) {
-    call->reply_fragments.Reset();
-    status = absl::InternalError("RESPONSE frame came twice");
-  } else if (frame.header.message_size() > options_.settings.max_message) {
-    status = absl::ResourceExhaustedError(absl::StrCat("message is ", frame.header.message_size(),
-                                                       " bytes, limit is ", options_.settings.max_message));
-  } else if (frame.header.head > 0) {
-    status = ReadResponseHead(frame, *call).status();
+  if (ABSL_PREDICT_FALSE(call == nullptr)) return CheckKnown(frame);
+  const bool plain = frame.header.head == 0 && frame.header.length <= options_.settings.max_message &&
+                     !call->reply_fragments.active();
+  if (ABSL_PREDICT_FALSE(!plain)) {
+    if (absl::Status status = CheckResponse(frame, *call); !status.ok()) {
+      return call->Complete(std::move(status));
+    }
   }
-  if (status.ok() && !call->ParseReply(frame.message())) {
-    status =
-        absl::InternalError(absl::StrCat("response of ", frame.message().size(), " bytes does not parse"));
+  if (ABSL_PREDICT_TRUE(call->ParseReply(frame.message()))) return call->Complete(absl::OkStatus());
+  call->Complete(
+      absl::InternalError(absl::StrCat("response of ", frame.message().size(), " bytes does not parse")));
+}
+
+// What is wrong with a whole response, whose metadata are read.
+absl::Status ClientSession::CheckResponse(const Frame& frame, ClientCall& call) {
+  if (call.reply_fragments.active()) {
+    call.reply_fragments.Reset();
+    return absl::InternalError("RESPONSE frame came twice");
   }
-  call->Complete(std::move(status));
+  if (frame.header.message_size() > options_.settings.max_message) {
+    return absl::ResourceExhaustedError(absl::StrCat("message is ", frame.header.message_size(),
+                                                     " bytes, limit is ", options_.settings.max_message));
+  }
+  return frame.header.head > 0 ? ReadResponseHead(frame, call).status() : absl::OkStatus();
 }
 
 void ClientSession::OnFragment(const Frame& frame) {

@@ -120,6 +120,7 @@ class ClientSession final : public std::enable_shared_from_this<ClientSession>,
   void OnCallFrame(const transport::Frame& frame);
   void CheckKnown(const transport::Frame& frame) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnResponse(const transport::Frame& frame);
+  absl::Status CheckResponse(const transport::Frame& frame, ClientCall& call);
   void OnFragment(const transport::Frame& frame);
   void OnStatus(const transport::Frame& frame);
   // Ends a call with an error of this side's own: the server is told to stop.

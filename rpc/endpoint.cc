@@ -45,10 +45,7 @@ Endpoint::~Endpoint() = default;
 
 // ---------------------------------------------------------------- Any thread
 
-void Endpoint::Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size) {
-  if (loop_.InLoop() && ready_session_ != nullptr && !has_waiting_.load(std::memory_order_relaxed)) {
-    return StartOn(*ready_session_, call, request, size);
-  }
+void Endpoint::StartElsewhere(ClientCall& call, const google::protobuf::MessageLite& request, size_t size) {
   std::shared_ptr<ClientSession> session;
   {
     transport::MutexLock lock(mutex_);
@@ -60,12 +57,8 @@ void Endpoint::Start(ClientCall& call, const google::protobuf::MessageLite& requ
   loop_.EnsureRun();
 }
 
-void Endpoint::StartOn(ClientSession& session, ClientCall& call,
-                       const google::protobuf::MessageLite& request, size_t size) {
-  if (size > session.max_message() || call.head.size() > session.max_head()) {
-    return FailLater(call, CheckFits(call, size, session));
-  }
-  if (session.Start(call, request, size) != ClientSession::Started::kYes) Wait(call, request, size);
+void Endpoint::FailUnfit(const ClientSession& session, ClientCall& call, size_t size) {
+  FailLater(call, CheckFits(call, size, session));
 }
 
 // Queues a call, and has the loop see to it that it can be sent.

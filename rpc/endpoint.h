@@ -56,7 +56,12 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   // Sends a call as soon as that can be done. `request` is read before this returns; `size` is
   // request.ByteSizeLong(), just called. Ends the call, on the loop, if it cannot be sent. Thread-safe.
   void Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    if (loop_.InLoop() && ready_session_ != nullptr && !has_waiting_.load(std::memory_order_relaxed)) {
+      return StartOn(*ready_session_, call, request, size);
+    }
+    StartElsewhere(call, request, size);
+  }
 
   // Ends a call that was never sent, on the loop. Thread-safe.
   void FailLater(ClientCall& call, absl::Status why);
@@ -79,7 +84,15 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
            std::unique_ptr<transport::Connector> connector);
 
   void StartOn(ClientSession& session, ClientCall& call, const google::protobuf::MessageLite& request,
-               size_t size) ABSL_LOCKS_EXCLUDED(mutex_);
+               size_t size) ABSL_LOCKS_EXCLUDED(mutex_) {
+    if (size > session.max_message() || call.head.size() > session.max_head()) {
+      return FailUnfit(session, call, size);
+    }
+    if (session.Start(call, request, size) != ClientSession::Started::kYes) Wait(call, request, size);
+  }
+  void StartElsewhere(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void FailUnfit(const ClientSession& session, ClientCall& call, size_t size);
   void Wait(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status CheckMayWait(const ClientCall& call, size_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

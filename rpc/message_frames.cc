@@ -44,13 +44,24 @@ uint32_t WireTimeLeft(const MessageFrames& frames) {
   return TimeoutToWire(std::max(frames.deadline - frames.clock->Now(), absl::Nanoseconds(1)));
 }
 
+Connection::Appended AppendMessageSlowly(const MessageFrames& frames,
+                                         const google::protobuf::MessageLite& message, size_t size,
+                                         Connection& connection) {
+  return connection.Append([&](Connection::Output& output) {
+    char* out = output.Append(SizeBeforeMessage(frames) + size);
+    out = WriteBeforeMessage(frames, size, transport::kEndStream, out);
+    message.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out));
+  });
+}
+
 Connection::Appended AppendMessage(const MessageFrames& frames, const EncodedMessage& message,
                                    Connection& connection) {
   return connection.Append([&](Connection::Output& output) {
     absl::string_view rest = message.bytes;
     absl::string_view fragment = FirstFragment(rest, frames.head.size());
     rest.remove_prefix(fragment.size());
-    AppendFirst(frames, fragment.size(), rest.empty() ? transport::kEndStream : transport::kMore, 0, output);
+    WriteBeforeMessage(frames, fragment.size(), rest.empty() ? transport::kEndStream : transport::kMore,
+                       output.Append(SizeBeforeMessage(frames)));
     output.Append(message.block, fragment);
     while (!rest.empty()) {
       fragment = rest.substr(0, kMaxFragment);

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <string>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/string_view.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/connection.h"
@@ -54,19 +55,23 @@ struct MessageFrames {
 // What is left until the deadline, as the wire has it. REQUIRES: there is one.
 uint32_t WireTimeLeft(const MessageFrames& frames);
 
-// The beginning of a message's first frame, which has `fragment` bytes of the message and `extra` bytes of
-// room behind its head: returns where those are.
-inline char* AppendFirst(const MessageFrames& frames, size_t fragment, uint8_t flags, size_t extra,
-                         transport::Connection::Output& output) {
-  transport::FrameHeader header{.type = frames.type,
+// What stands before the message in its first frame, in bytes.
+inline size_t SizeBeforeMessage(const MessageFrames& frames) {
+  const size_t prefix = frames.type == transport::FrameType::kRequest ? transport::kRequestPrefixSize : 0;
+  return transport::kFrameHeaderSize + prefix + frames.head.size();
+}
+
+// Writes that, for a frame with `fragment` bytes of the message; returns where those go.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline char* WriteBeforeMessage(const MessageFrames& frames, size_t fragment,
+                                                             uint8_t flags, char* out) {
+  const size_t length = SizeBeforeMessage(frames) - transport::kFrameHeaderSize + fragment;
+  transport::EncodeFrameHeader({.length = static_cast<uint32_t>(length),
+                                .type = frames.type,
                                 .flags = flags,
                                 .attr = transport::MakeAttr(frames.priority, 0),
                                 .head = static_cast<uint16_t>(frames.head.size()),
-                                .stream = frames.stream};
-  const size_t before = header.prefix_size() + frames.head.size();
-  header.length = static_cast<uint32_t>(before + fragment);
-  char* out = output.Append(transport::kFrameHeaderSize + before + extra);
-  transport::EncodeFrameHeader(header, out);
+                                .stream = frames.stream},
+                               out);
   out += transport::kFrameHeaderSize;
   if (frames.type == transport::FrameType::kRequest) {
     const bool has_deadline = frames.deadline != transport::Instant::Infinite();
@@ -80,13 +85,17 @@ inline char* AppendFirst(const MessageFrames& frames, size_t fragment, uint8_t f
 
 // The same in two steps, of which the second is Connection::FlushAppended; see there. Only a message of at
 // most kMaxGathered bytes may be given unencoded.
-inline transport::Connection::Appended AppendMessage(const MessageFrames& frames,
+transport::Connection::Appended AppendMessageSlowly(const MessageFrames& frames,
+                                                    const google::protobuf::MessageLite& message,
+                                                    size_t size, transport::Connection& connection);
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline transport::Connection::Appended AppendMessage(const MessageFrames& frames,
                                                      const google::protobuf::MessageLite& message,
                                                      size_t size, transport::Connection& connection) {
-  return connection.Append([&](transport::Connection::Output& output) {
-    char* out = AppendFirst(frames, size, transport::kEndStream, size, output);
-    message.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out));
-  });
+  char* out = connection.TryAppend(SizeBeforeMessage(frames) + size);
+  if (out == nullptr) return AppendMessageSlowly(frames, message, size, connection);
+  out = WriteBeforeMessage(frames, size, transport::kEndStream, out);
+  message.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out));
+  return transport::Connection::Appended::kDone;
 }
 transport::Connection::Appended AppendMessage(const MessageFrames& frames, const EncodedMessage& message,
                                               transport::Connection& connection);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "ferry/rpc/executor.h"
 #include "ferry/rpc/message_assembly.h"
 #include "ferry/rpc/server_context.h"
@@ -40,6 +41,8 @@ class ServerCall : public Executor::Task {
 
   ServerContext& context() { return context_; }
   virtual google::protobuf::MessageLite& request_message() = 0;
+  // Reads the request out of `bytes`, whatever it held before.
+  virtual bool ParseRequest(absl::string_view bytes) = 0;
   virtual google::protobuf::MessageLite& reply_message() = 0;
 
   // Forgets the messages and their memory; Clear() would keep the memory for the next call.
@@ -122,6 +125,9 @@ class UnaryServerCall final : public ServerCall {
   UnaryCall<Request, Reply> Handle() { return UnaryCall<Request, Reply>(*this); }
 
   google::protobuf::MessageLite& request_message() override { return *request_; }
+  bool ParseRequest(absl::string_view bytes) override {
+    return request_->ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  }
   google::protobuf::MessageLite& reply_message() override { return *reply_; }
   void DropMessages() override {
     request_.emplace();

@@ -140,16 +140,10 @@ void ServerSession::BeginLarge(const Frame& frame, ServerCall& call) {
 
 // Whether the request parses. If not, the call has ended.
 bool ServerSession::Parse(absl::string_view message, ServerCall& call) {
-  if (call.request_message().ParseFromArray(message.data(), static_cast<int>(message.size()))) return true;
+  if (ABSL_PREDICT_TRUE(call.ParseRequest(message))) return true;
   call.not_executed = true;
   call.End(absl::InternalError(absl::StrCat("request of ", message.size(), " bytes does not parse")));
   return false;
-}
-
-bool ServerSession::IsAdmissible(const transport::FrameHeader& header) const {
-  return !draining_ && !drained_ && header.stream.slot() < shared_->settings.max_streams &&
-         header.has(transport::kEndStream | transport::kMore) &&
-         header.message_size() <= shared_->settings.max_message;
 }
 
 // The method of this id, or nullptr: most often that of the request before.
@@ -163,17 +157,23 @@ ServedMethod* ServerSession::FindMethod(uint64_t id) {
 
 // The slot of a REQUEST; nullptr, and the connection is broken, if it is in use.
 ServerSession::Slot* ServerSession::FreeSlot(StreamId stream) {
-  while (slots_.size() <= stream.slot() / kChunk) slots_.push_back(std::make_unique<Slot[]>(kChunk));
-  Slot& slot = SlotOf(stream.slot());
-  if (slot.call.load(std::memory_order_acquire) == nullptr) {
-    slot.stream = stream;
-    slot.used = true;
-    slot.arriving = false;
-    return &slot;
+  while (ABSL_PREDICT_FALSE(slots_.size() <= stream.slot() / kChunk)) {
+    slots_.push_back(std::make_unique<Slot[]>(kChunk));
   }
+  Slot& slot = SlotOf(stream.slot());
+  if (ABSL_PREDICT_FALSE(slot.call.load(std::memory_order_acquire) != nullptr)) {
+    BreakForSlotInUse(stream);
+    return nullptr;
+  }
+  slot.stream = stream;
+  slot.used = true;
+  slot.arriving = false;
+  return &slot;
+}
+
+void ServerSession::BreakForSlotInUse(StreamId stream) {
   Break(
       absl::InternalError(absl::StrCat("REQUEST frame is on slot ", stream.slot(), ", which is in use")));
-  return nullptr;
 }
 
 // Breaks the connection if the request breaks the protocol, and refuses it otherwise.

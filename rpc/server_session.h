@@ -106,11 +106,16 @@ class ServerSession final : public ServerCall::Owner,
   absl::Status CheckInRange(transport::StreamId stream) const;
   bool IsForCall(const transport::Frame& frame);
   absl::Status CheckSlot(transport::StreamId stream) const;
-  bool IsAdmissible(const transport::FrameHeader& header) const;
+  bool IsAdmissible(const transport::FrameHeader& header) const {
+    return !draining_ && !drained_ && header.stream.slot() < shared_->settings.max_streams &&
+           header.has(transport::kEndStream | transport::kMore) &&
+           header.message_size() <= shared_->settings.max_message;
+  }
   absl::Status WhyInadmissible(const transport::Frame& frame) const;
   void OnInadmissible(const transport::Frame& frame);
   ServedMethod* FindMethod(uint64_t id);
   Slot* FreeSlot(transport::StreamId stream);
+  void BreakForSlotInUse(transport::StreamId stream);
   Slot& SlotOf(uint32_t slot) { return slots_[slot / kChunk][slot % kChunk]; }
   template <typename F>
   void ForEachSlot(F&& f) {

@@ -149,6 +149,14 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     loop_waiting_.store(loop_output_.bytes(), std::memory_order_relaxed);
     return Appended::kDone;
   }
+  // The same for a frame of `size` bytes, which the caller fills at once, if that can be had without more ado:
+  // where they go, or nullptr, and Append is to be asked.
+  char* TryAppend(size_t size) ABSL_LOCKS_EXCLUDED(output_mutex_) {
+    if (!loop_.InLoop() || !MayAppendUnlocked()) return nullptr;
+    char* bytes = loop_output_.Append(size, [this](size_t n) { return AllocateOutput(n); });
+    loop_waiting_.store(loop_output_.bytes(), std::memory_order_relaxed);
+    return bytes;
+  }
   void FlushAppended() ABSL_LOCKS_EXCLUDED(output_mutex_) { Flush(); }
 
   // Writes what the stream takes just now, although the loop is in the middle of a batch: before Close, which
@@ -216,6 +224,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Its Read belongs to the loop, its Write to whoever has set writing_.
   const std::unique_ptr<ByteStream> stream_;
   const std::string peer_;
+  const size_t early_flush_;
   Counters counters_;
 
   Mutex output_mutex_;

@@ -112,7 +112,10 @@ IoResult Receive(const FileDescriptor& socket, absl::Span<const iovec> parts, co
   msghdr message = Message(parts);
   ssize_t received;
   do {
-    received = recvmsg(socket.get(), &message, MSG_DONTWAIT);
+    // The kernel has less to look at in the simpler call.
+    received = parts.size() == 1
+                   ? recv(socket.get(), parts.front().iov_base, parts.front().iov_len, MSG_DONTWAIT)
+                   : recvmsg(socket.get(), &message, MSG_DONTWAIT);
   } while (received < 0 && errno == EINTR);
   if (received > 0) {
     const size_t bytes = static_cast<size_t>(received);
@@ -127,7 +130,9 @@ IoResult Send(const FileDescriptor& socket, absl::Span<const iovec> parts, const
   const msghdr message = Message(parts);
   ssize_t sent;
   do {
-    sent = sendmsg(socket.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    sent = parts.size() == 1 ? send(socket.get(), parts.front().iov_base, parts.front().iov_len,
+                                    MSG_DONTWAIT | MSG_NOSIGNAL)
+                             : sendmsg(socket.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   if (sent >= 0) {
     const size_t bytes = static_cast<size_t>(sent);
