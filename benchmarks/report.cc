@@ -56,12 +56,14 @@ std::optional<double> CallsRatio(const Result& result, std::string_view to, absl
 
 std::vector<TextTable::Column> Headings(const std::vector<Field>& fields) {
   std::vector<TextTable::Column> columns;
+  columns.reserve(fields.size());
   for (const Field& field : fields) columns.push_back({field.heading, field.is_word});
   return columns;
 }
 
 std::vector<std::string> Cells(const std::vector<Field>& fields) {
   std::vector<std::string> cells;
+  cells.reserve(fields.size());
   for (const Field& field : fields) cells.push_back(field.text);
   return cells;
 }

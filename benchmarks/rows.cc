@@ -42,8 +42,8 @@ constexpr double kNone = 0.005;
 constexpr double kOne = 1 + kNone;
 constexpr double kTwo = 2 + kNone;
 
-// The rows that are run over TCP and over a Unix socket.
-std::vector<Row> RowsOver(Transport transport) {
+// One call in flight.
+std::vector<Row> RowsOfOneCall(Transport transport) {
   return {
       {.name = "A1",
        .transport = transport,
@@ -62,6 +62,12 @@ std::vector<Row> RowsOver(Transport transport) {
        .work = {.one_processor = true},
        .implementations = {"ferry", "floor"},
        .bounds = {{"p50_us", "floor", kAtMost, 1.4}}},
+  };
+}
+
+// As many in flight as it takes to keep both sides busy.
+std::vector<Row> RowsOfManyCalls(Transport transport) {
+  return {
       {.name = "B",
        .transport = transport,
        .work = {.in_flight = 128},
@@ -85,6 +91,11 @@ std::vector<Row> RowsOver(Transport transport) {
        .work = {.workload = Workload::kExecutor, .in_flight = 128},
        .implementations = {"ferry", "ferry-inline"},
        .bounds = {{"calls_per_second", "ferry-inline", kAtLeast, 0.4}}},
+  };
+}
+
+std::vector<Row> RowsAnsweredLater(Transport transport) {
+  return {
       {.name = "D",
        .transport = transport,
        .work = {.workload = Workload::kLater},
@@ -93,6 +104,11 @@ std::vector<Row> RowsOver(Transport transport) {
        .transport = transport,
        .work = {.workload = Workload::kLater, .in_flight = 128},
        .implementations = {"ferry", "floor"}},
+  };
+}
+
+std::vector<Row> RowsOfSystemCalls(Transport transport) {
+  return {
       {.name = "S",
        .transport = transport,
        .work = {.in_flight = 128},
@@ -164,10 +180,18 @@ absl::StatusOr<Transport> ParseTransport(std::string_view name) {
 }
 
 std::vector<Row> StandardRows() {
-  std::vector<Row> rows = RowsOver(Transport::kTcp);
-  for (auto more : {RowsOver(Transport::kUnix), RowsOfThreads(), RowsOfForms(), {kWireRow}}) {
+  std::vector<Row> rows;
+  const auto add = [&rows](std::vector<Row> more) {
     std::move(more.begin(), more.end(), std::back_inserter(rows));
+  };
+  for (const Transport transport : {Transport::kTcp, Transport::kUnix}) {
+    for (const auto group : {RowsOfOneCall, RowsOfManyCalls, RowsAnsweredLater, RowsOfSystemCalls}) {
+      add(group(transport));
+    }
   }
+  add(RowsOfThreads());
+  add(RowsOfForms());
+  rows.push_back(kWireRow);
   constexpr std::string_view kOrder[] = {"A1", "A2", "B", "C", "X", "D", "M", "H", "S", "W"};
   std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) {
     return std::find(std::begin(kOrder), std::end(kOrder), a.name) <

@@ -142,6 +142,7 @@ absl::StatusOr<std::vector<Result>> RunRows(absl::Span<const Row> rows, const Im
     }
   }
   std::vector<Result> results;
+  results.reserve(runs.size());
   for (Run& run : runs) results.push_back({*run.row, std::move(run.name), std::move(run.rounds)});
   return results;
 }

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <cstdint>
 
@@ -62,7 +63,7 @@ void CountSyscall(long number, const long arguments[6], long result) {
       return CountWait(arguments[kTimeout] != 0, result);
 #ifdef SYS_epoll_pwait2
     case SYS_epoll_pwait2:
-      return CountWait(reinterpret_cast<const void*>(arguments[kTimeout]), result);
+      return CountWait(std::bit_cast<const void*>(arguments[kTimeout]), result);
 #endif
     default:
       return CountOther();

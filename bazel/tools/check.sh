@@ -6,7 +6,9 @@ source bazel/tools/common.sh
 
 readonly all_steps=(format tidy clang asan tsan)
 # With what is "manual", since its packages are needed for nothing else.
-readonly all_targets=(//... //benchmarks/grpc:load_with_grpc)
+readonly all_targets=(
+  //... //benchmarks/grpc:grpc_echo //benchmarks/grpc:load_with_grpc //tests/benchmarks:grpc_smoke_test
+)
 readonly buildifier_version=8.2.1
 readonly buildifier_dir=.cache/buildifier-$buildifier_version
 
@@ -45,7 +47,7 @@ check_format() {
 check_tidy() {
   bazel build --config=clang --keep_going "${all_targets[@]}"
   make_temp_dir
-  /usr/bin/python3 bazel/tools/compile_commands.py --config=clang | sort >"$temp_dir/compiled"
+  /usr/bin/python3 bazel/tools/compile_commands.py "${all_targets[@]}" --config=clang | sort >"$temp_dir/compiled"
   own_files '*.cc' ':!tests/codegen/golden' ':!tests/consumer/workspaces' | tr '\0' '\n' | sort >"$temp_dir/own"
   local status=0
   comm -12 "$temp_dir/own" "$temp_dir/compiled" |

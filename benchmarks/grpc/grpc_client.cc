@@ -146,6 +146,7 @@ absl::StatusOr<std::unique_ptr<Caller>> GrpcEcho::NewCaller(const std::string& a
 
 absl::Status GrpcEcho::RunClient(const std::string& address, const Work& work, Meter& meter) const {
   std::vector<std::unique_ptr<Echo::Stub>> stubs;
+  stubs.reserve(static_cast<size_t>(work.connections));
   for (int i = 0; i < work.connections; ++i) stubs.push_back(Echo::NewStub(NewChannel(address)));
   EchoRequest request;
   request.set_payload(std::string(work.payload, 'x'));

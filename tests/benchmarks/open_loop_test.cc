@@ -21,7 +21,8 @@ using testing::HasSubstr;
 // Ends every call at once, with `status`; before the call numbered `stall_at` it does nothing for a while.
 class StallingCaller final : public Caller {
  public:
-  explicit StallingCaller(absl::Status status, int stall_at = -1) : status_(status), stall_at_(stall_at) {}
+  explicit StallingCaller(absl::Status status, int stall_at = -1)
+      : status_(std::move(status)), stall_at_(stall_at) {}
 
   void Start(const EchoRequest&, Done done) override {
     if (calls_++ == stall_at_) std::this_thread::sleep_for(std::chrono::milliseconds(50));
