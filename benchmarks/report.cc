@@ -144,7 +144,7 @@ std::string BoundTable(absl::Span<const Result> results) {
       cells.emplace_back(bound.to);
       cells.push_back(has_ratio ? Text(verdict.judged, 2, "-") : "");
       cells.push_back(Wanted(bound));
-      cells.emplace_back(!verdict.judged.has_value() ? "not run" : (verdict.met() ? "yes" : "NO"));
+      cells.emplace_back(!verdict.judged.has_value() ? "no verdict" : (verdict.met() ? "yes" : "NO"));
       table.Add(std::move(cells));
       ++bounds;
       judged += verdict.judged.has_value();
@@ -152,7 +152,8 @@ std::string BoundTable(absl::Span<const Result> results) {
     }
   }
   if (bounds == 0) return "";
-  return absl::StrFormat("%s%d of %d bounds met, %d not run\n", table.Text(), met, bounds, bounds - judged);
+  return absl::StrFormat("%s%d of %d bounds met, %d without a verdict\n", table.Text(), met, bounds,
+                         bounds - judged);
 }
 
 std::string Json(absl::Span<const Result> results) {

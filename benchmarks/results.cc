@@ -13,6 +13,13 @@ std::optional<double> Median(std::vector<double> values) {
   return *middle;
 }
 
+// Whether `to`, with which `result` is compared, is below what the bound wants it to be below.
+bool IsSound(const Bound& bound, const Result& to, const Result& result, absl::Span<const Result> results) {
+  if (bound.provided_below.empty()) return true;
+  const Result* const above = Compared(result, bound.provided_below, results);
+  return above != nullptr && Ratio(to, *above, FigureNamed(bound.figure)).value_or(1) < 1;
+}
+
 }  // namespace
 
 std::optional<double> Value(const Result& result, const Figure& figure) {
@@ -66,7 +73,7 @@ std::vector<Verdict> Judge(const Result& result, absl::Span<const Result> result
     if (bound.to == Bound::kNothing) {
       verdict.judged = verdict.value;
     } else if (const Result* other = Compared(result, bound.to, results)) {
-      verdict.judged = Ratio(result, *other, figure);
+      if (IsSound(bound, *other, result, results)) verdict.judged = Ratio(result, *other, figure);
     }
     verdicts.push_back(verdict);
   }

@@ -36,7 +36,7 @@ const Result* Compared(const Result& result, std::string_view to, absl::Span<con
 struct Verdict {
   Bound bound;
   std::optional<double> value;
-  // Of the value, or of the ratio if the bound speaks of one; nothing if there is nothing to compare with.
+  // The value, or the ratio if the bound speaks of one; nothing if there is nothing to compare with.
   std::optional<double> judged;
 
   bool met() const;

@@ -49,7 +49,7 @@ std::vector<Row> RowsOfOneCall(Transport transport) {
        .transport = transport,
        .work = {},
        .implementations = {"ferry", "ferry-blocking", "floor", "floor-polling", "grpc", "grpc-sync"},
-       .bounds = {{"p50_us", "floor-polling", kAtMost, 1.5},
+       .bounds = {{"p50_us", "floor-polling", kAtMost, 1.5, "floor"},
                   {"p50_us", "grpc", kAtMost, 0.2},
                   {"p50_us", "grpc-sync", kAtMost, 0.2},
                   {"client_asleep_after_us", Bound::kNothing, kAtMost, 1000},

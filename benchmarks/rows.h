@@ -28,6 +28,9 @@ struct Bound {
   std::string_view to;
   Kind kind;
   double limit;
+  // An implementation whose figure must be higher than that of `to`: otherwise something kept `to` from being
+  // what it is for, and nothing is judged.
+  std::string_view provided_below = "";
 };
 
 // A Row is work, those who do it, and what is wanted of the first of them: a value.

@@ -64,9 +64,9 @@ ensure_packages() {
     as_root=(sudo)
   fi
   as_root+=(env DEBIAN_FRONTEND=noninteractive)
-  "${as_root[@]}" apt-get update -q ||
+  "${as_root[@]}" apt-get update -q >&2 ||
     die "apt-get update failed; these packages are still missing: ${missing[*]}"
-  "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}" ||
+  "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}" >&2 ||
     die "apt-get install failed; these packages are still missing: ${missing[*]}"
 }
 

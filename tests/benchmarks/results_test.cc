@@ -93,6 +93,15 @@ TEST(ResultsTest, JudgesTheFirstImplementationOfARow) {
   EXPECT_TRUE(Judge(results[1], results).empty());
 }
 
+TEST(ResultsTest, DoesNotJudgeByAReferenceThatIsNotWhatItIsFor) {
+  const Row row = RowWith({{"calls_per_second", "floor", Bound::Kind::kAtMost, 9, "floor-polling"}});
+  std::vector<Result> results = {NewResult(row, "ferry", {50}), NewResult(row, "floor", {100}),
+                                 NewResult(row, "floor-polling", {200})};
+  EXPECT_EQ(Judge(results[0], results)[0].judged, 0.5);
+  results[2] = NewResult(row, "floor-polling", {90});
+  EXPECT_EQ(Judge(results[0], results)[0].judged, std::nullopt);
+}
+
 TEST(ReportTest, AlignsItsColumns) {
   Row unix_row = RowWith({});
   unix_row.transport = Transport::kUnix;
@@ -114,9 +123,9 @@ TEST(ReportTest, SaysWhichBoundsWereMet) {
                            {"client_syscalls_per_call", Bound::kNothing, Bound::Kind::kAtMost, 0.05}});
   const std::string table = BoundTable({NewResult(row, "ferry", {50}), NewResult(row, "floor", {100})});
   EXPECT_THAT(table, testing::ContainsRegex("calls_per_second +50 +floor +0.50 +>= 0.5 +yes\n"));
-  EXPECT_THAT(table, testing::ContainsRegex("calls_per_second +50 +grpc +- +>= 8 +not run\n"));
+  EXPECT_THAT(table, testing::ContainsRegex("calls_per_second +50 +grpc +- +>= 8 +no verdict\n"));
   EXPECT_THAT(table, testing::ContainsRegex("client_syscalls_per_call +4.000 +<= 0.05 +NO\n"));
-  EXPECT_THAT(table, HasSubstr("\n1 of 3 bounds met, 1 not run\n"));
+  EXPECT_THAT(table, HasSubstr("\n1 of 3 bounds met, 1 without a verdict\n"));
 }
 
 TEST(ReportTest, WritesAnObjectALine) {
