@@ -173,7 +173,7 @@ TEST(LoadSmokeTest, SaysWhatItDoesNotKnow) {
   };
   for (const auto& [flag, message] : cases) {
     SCOPED_TRACE(flag);
-    const Outcome outcome = RunLoad(flag);
+    const Outcome outcome = RunLoad(flag + " 2>&1");
     EXPECT_EQ(outcome.exit_status, 1);
     EXPECT_THAT(outcome.output, testing::HasSubstr(message));
   }
