@@ -124,6 +124,11 @@ absl::Status TestConformance::WaitUntilCancelled(ServerContext& context, const M
   return absl::OkStatus();
 }
 
+size_t TestConformance::held() {
+  absl::MutexLock lock(&mutex_);
+  return held_.size();
+}
+
 HeldCall TestConformance::TakeHeld() {
   FERRY_CHECK(WaitForHeld(1), "no call came to be held");
   absl::MutexLock lock(&mutex_);

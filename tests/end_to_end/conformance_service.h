@@ -40,6 +40,9 @@ class TestConformance final : public ConformanceService {
   absl::Status Block(ServerContext& context, const Message& request, Message& reply) override;
   absl::Status WaitUntilCancelled(ServerContext& context, const Message& request, Message& reply) override;
 
+  // How many calls are held.
+  size_t held() ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Waits for a call that is held, and takes it: the oldest. Dies if none comes.
   HeldCall TakeHeld() ABSL_LOCKS_EXCLUDED(mutex_);
 
