@@ -138,7 +138,7 @@ TEST(LoadSmokeTest, PrintsFiguresAndBounds) {
 
 TEST(LoadSmokeTest, ManyConnectionsAndLargePayloadsComeBackWhole) {
   const Outcome outcome = RunLoad(
-      "--workload=unary --connections=1,10 --in_flight=4 --payload=1,1000000 --calls=200 --seconds=20 "
+      "--workload=unary --connections=1,10 --in_flight=4 --payload=1,200000 --calls=200 --seconds=20 "
       "--warm_up=0 --rounds=1 --json");
   ASSERT_EQ(outcome.exit_status, 0) << outcome.output;
   EXPECT_GE(ParseLines(outcome.output).size(), 24u);
