@@ -205,6 +205,44 @@ TEST(CheckFrameUseTest, RejectsWhatTheTableDoesNotHave) {  // [P4.1] [P4.2] [P3.
 
 // ---- SETTINGS
 
+// All combinations of what CheckFrameUse looks at in a valid header: what the sessions take the short way may
+// not be anything that it refuses.
+TEST(CheckFrameUseTest, FindsNothingWrongWithPlainRequestsAndResponses) {
+  int plain_requests = 0;
+  int plain_responses = 0;
+  for (int type = 1; type <= 9; ++type) {
+    for (int flags = 0; flags < transport::kReservedFlags; ++flags) {
+      for (int attr = 0; attr < transport::kReservedAttr; ++attr) {
+        for (const StreamId stream : {transport::kConnectionStream, StreamId::Make(0, 1),
+                                      StreamId::Make(1, 0), StreamId::Make(0xfffff, 0xfff)}) {
+          for (const uint16_t head : {0, 1, 100}) {
+            for (const uint32_t message : {0, 1, 100}) {
+              FrameHeader header{.type = static_cast<FrameType>(type),
+                                 .flags = static_cast<uint8_t>(flags),
+                                 .attr = static_cast<uint8_t>(attr),
+                                 .head = head,
+                                 .stream = stream};
+              header.length = header.prefix_size() + head + message;
+              if (!transport::IsValidFrameHeader(header, {})) continue;
+              if (IsPlainRequest(header)) {
+                ++plain_requests;
+                ASSERT_TRUE(CheckFrameUse(header, Side::kClient).ok()) << flags << " " << attr;
+              }
+              if (IsPlainResponse(header)) {
+                ++plain_responses;
+                ASSERT_TRUE(CheckFrameUse(header, Side::kServer).ok()) << flags << " " << attr;
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  // Of each: the priorities, the slots that are not 0, the heads and the messages.
+  EXPECT_EQ(plain_requests, 4 * 2 * 3 * 3);
+  EXPECT_EQ(plain_responses, 4 * 2 * 3 * 3);
+}
+
 TEST(SettingsTest, SurviveTheWire) {
   test::Random random;
   for (int i = 0; i < 1000; ++i) {

@@ -86,6 +86,60 @@ TEST_F(FrameAssemblerTest, HandsWholeFramesOutInPlace) {
   EXPECT_EQ(held(), 0u);
 }
 
+TEST_F(FrameAssemblerTest, TakesInPlaceWhatIsWholeAndValidAndNothingElse) {
+  const struct {
+    const char* name;
+    std::string input;
+    bool taken;
+  } kCases[] = {
+      {"nothing", "", false},
+      {"less than a header", MessageFrame("").substr(0, kFrameHeaderSize - 1), false},
+      {"a frame without a body", MessageFrame(""), true},
+      {"a frame", MessageFrame("body"), true},
+      {"a frame and the beginning of the next", MessageFrame("body") + "x", true},
+      {"a header only", MessageFrame("body").substr(0, kFrameHeaderSize), false},
+      {"all but the last byte", MessageFrame("body").substr(0, kFrameHeaderSize + 3), false},
+      {"a frame too long", Header({.length = kLimits.max_frame + 1, .type = FrameType::kMessage}), false},
+      {"a malformed header", Header({.type = FrameType::kPing, .flags = 0x20}), false},
+      {"an ignorable type", Header({.type = FrameType{0x80}}), false},
+      {"an unknown type", Header({.type = FrameType{0}}), false},
+  };
+  for (const auto& c : kCases) {
+    SCOPED_TRACE(c.name);
+    absl::string_view input = c.input;
+    Frame frame;
+    ASSERT_EQ(assembler_.TakeInPlace(&input, frame), c.taken);
+    if (!c.taken) {
+      EXPECT_EQ(input, c.input) << "it must be left to Next";
+      continue;
+    }
+    EXPECT_EQ(frame.header, DecodeFrameHeader(c.input.data()));
+    EXPECT_EQ(frame.body.data(), c.input.data() + kFrameHeaderSize);
+    EXPECT_EQ(frame.body.size(), frame.header.length);
+    EXPECT_EQ(input, absl::string_view(c.input).substr(kFrameHeaderSize + frame.header.length));
+  }
+}
+
+TEST_F(FrameAssemblerTest, TakesNothingInPlaceWhileSomethingIsKept) {
+  const std::string first = MessageFrame("first");
+  const std::string second = MessageFrame("second");
+  ASSERT_TRUE(Feed(absl::string_view(first).substr(0, 3)).ok());
+  const std::string piece = first.substr(3) + second;
+  absl::string_view input = piece;
+  Frame frame;
+  EXPECT_FALSE(assembler_.TakeInPlace(&input, frame));
+  absl::StatusOr<std::optional<Frame>> kept = assembler_.Next(&input);
+  ASSERT_TRUE(kept.ok() && kept->has_value());
+  // The frame that was put together is still being read: only Next drops it.
+  EXPECT_FALSE(assembler_.TakeInPlace(&input, frame));
+  EXPECT_EQ((*kept)->body, "first");
+  absl::StatusOr<std::optional<Frame>> next = assembler_.Next(&input);
+  ASSERT_TRUE(next.ok() && next->has_value());
+  EXPECT_EQ((*next)->body, "second");
+  input = second;
+  EXPECT_TRUE(assembler_.TakeInPlace(&input, frame));
+}
+
 TEST_F(FrameAssemblerTest, PutsFramesTogetherThatWereCutAnywhere) {
   const std::string bytes = MessageFrame("first") + MessageFrame("second one") + MessageFrame("");
   for (size_t cut = 0; cut <= bytes.size(); ++cut) {

@@ -91,6 +91,33 @@ TEST(FrameHeaderTest, AcceptsWhatReachesTheLimits) {  // [P3.2] [P3.3]
   }
 }
 
+TEST(FrameHeaderTest, IsValidExactlyIfNothingIsWrongWithItAndItsTypeIsKnown) {
+  const FrameLimits limits{.max_frame = 100, .max_head = 50};
+  int valid = 0;
+  for (const uint32_t length : {0u, 11u, 12u, 13u, 50u, 62u, 99u, 100u, 101u, kMaxFrameLength}) {
+    for (int type = 0; type <= 255; ++type) {
+      for (const uint16_t head : {0, 1, 49, 50, 51, 88, 89, 0xffff}) {
+        for (const int bits : {0x00, 0x01, 0x1f, 0x20, 0x40, 0x80, 0xff}) {
+          for (const int attr : {0x00, 0x03, 0x1f, 0x20, 0x80}) {
+            const FrameHeader header{.length = length,
+                                     .type = static_cast<FrameType>(type),
+                                     .flags = static_cast<uint8_t>(bits),
+                                     .attr = static_cast<uint8_t>(attr),
+                                     .head = head};
+            const absl::Status why = ExplainFrameHeader(header, limits);
+            ASSERT_EQ(IsValidFrameHeader(header, limits), why.ok() && !IsIgnorable(header.type))
+                << "length " << length << ", type " << type << ", head " << head << ", flags " << bits
+                << ", attr " << attr << ": " << why;
+            ASSERT_EQ(ValidateFrameHeader(header, limits), why);
+            valid += IsValidFrameHeader(header, limits);
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(valid, 0);
+}
+
 TEST(FrameHeaderTest, IgnoresAllButTheLengthOfLaterTypes) {  // [P3.5]
   FrameHeader header{.length = 3, .type = FrameType{0x80}, .flags = 0xff, .attr = 0xff, .head = 0xffff};
   EXPECT_TRUE(ValidateFrameHeader(header, {}).ok());

@@ -20,17 +20,19 @@ using testing::ElementsAre;
 
 class OutputQueueTest : public testing::Test {
  protected:
-  void Gather(absl::string_view bytes) {
-    char* room = queue_.Append(bytes.size(), [this](size_t size) { return Allocate(size); });
+  void Gather(absl::string_view bytes) { Gather(bytes, queue_); }
+  void Gather(absl::string_view bytes, OutputQueue& queue) {
+    char* room = queue.Append(bytes.size(), [this](size_t size) { return Allocate(size); });
     std::copy(bytes.begin(), bytes.end(), room);
   }
 
   // Appends `bytes` by reference to a block of their own.
-  void Refer(absl::string_view bytes) {
+  void Refer(absl::string_view bytes) { Refer(bytes, queue_); }
+  void Refer(absl::string_view bytes, OutputQueue& queue) {
     Block block = pool_.Allocate(bytes.size());
     std::copy(bytes.begin(), bytes.end(), block.data());
     const absl::string_view part(block.data(), bytes.size());
-    queue_.Append(std::move(block), part);
+    queue.Append(std::move(block), part);
   }
 
   // The first `most` pieces.
@@ -179,12 +181,97 @@ TEST_F(OutputQueueTest, StaysShortHoweverLongItStaysBusy) {
   EXPECT_LE(pool_.stats().used_bytes, 20 * BufferPool::kMinBlock);
 }
 
+TEST_F(OutputQueueTest, TakesAllOfAnother) {
+  struct Case {
+    const char* name;
+    std::vector<std::string> before;
+    std::vector<std::string> taken;
+    size_t dropped_of_taken;
+    std::vector<std::string> pieces;
+  };
+  const Case kCases[] = {
+      {"nothing into nothing", {}, {}, 0, {}},
+      {"nothing into something", {"a", "ref b"}, {}, 0, {"a", "ref b"}},
+      {"something into nothing", {}, {"a", "ref b"}, 0, {"a", "ref b"}},
+      {"something behind something", {"ref a", "b"}, {"c", "ref d"}, 0, {"ref a", "b", "c", "ref d"}},
+      {"what is left into nothing", {}, {"ref abc", "ref def", "ghi"}, 6, {"c", "ref def", "ghi"}},
+      {"what is left behind something", {"a"}, {"ref bcd", "ref efg", "hij"}, 9, {"a", "f efg", "hij"}},
+  };
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(c.name);
+    queue_.Clear();
+    OutputQueue other;
+    const auto append = [this](const std::vector<std::string>& pieces, OutputQueue& queue) {
+      for (const std::string& piece : pieces)
+        piece.starts_with("ref") ? Refer(piece, queue) : Gather(piece, queue);
+    };
+    append(c.before, queue_);
+    append(c.taken, other);
+    other.Drop(c.dropped_of_taken);
+    const size_t bytes = queue_.bytes() + other.bytes();
+    queue_.TakeAll(other);
+    EXPECT_EQ(Pieces(), c.pieces);
+    EXPECT_EQ(queue_.bytes(), bytes);
+    EXPECT_TRUE(other.empty());
+    // Both go on, and neither writes into what is the other's.
+    Gather("more", queue_);
+    Gather("other", other);
+    std::string expected;
+    for (const std::string& piece : c.pieces) expected += piece;
+    std::string all;
+    for (const std::string& piece : Pieces()) all += piece;
+    EXPECT_EQ(all, expected + "more");
+    queue_.Clear();
+    queue_.TakeAll(other);
+    EXPECT_THAT(Pieces(), ElementsAre("other"));
+  }
+}
+
+TEST_F(OutputQueueTest, TakesAllWithoutMovingBytes) {
+  OutputQueue other;
+  for (const bool into_nothing : {true, false}) {
+    SCOPED_TRACE(into_nothing);
+    queue_.Clear();
+    if (!into_nothing) Gather("before");
+    Gather("taken", other);
+    iovec before;
+    ASSERT_EQ(other.Peek({&before, 1}), 1u);
+    queue_.TakeAll(other);
+    iovec parts[2];
+    const size_t count = queue_.Peek(parts);
+    ASSERT_EQ(count, into_nothing ? 1u : 2u);
+    EXPECT_EQ(parts[count - 1].iov_base, before.iov_base);
+  }
+}
+
+TEST_F(OutputQueueTest, KeepsGatheringWithoutAllocatingWhenTwoSwap) {
+  // As a connection does: one queue is filled while the other is written.
+  OutputQueue filled;
+  for (int batch = 0; batch < 100; ++batch) {
+    for (int i = 0; i < 10; ++i) Gather("frame", filled);
+    queue_.TakeAll(filled);
+    EXPECT_EQ(queue_.bytes(), 50u);
+    queue_.Drop(50);
+  }
+  EXPECT_EQ(allocations_, 2);
+}
+
 TEST_F(OutputQueueTest, IsAQueueOfBytesWhateverIsDoneWithIt) {
   test::Random random;
   std::string expected;
   for (int i = 0; i < 20'000; ++i) {
     const std::string bytes = random.Bytes(random.Number(0, 9) == 0 ? 40'000 : 200);
-    switch (random.Number(0, 3)) {
+    switch (random.Number(0, 4)) {
+      case 4: {
+        // By way of another queue, of which the front was dropped.
+        OutputQueue other;
+        Gather("dropped" + bytes, other);
+        Refer(bytes, other);
+        other.Drop(7);
+        queue_.TakeAll(other);
+        expected += bytes + bytes;
+        break;
+      }
       case 0:
         Gather(bytes);
         expected += bytes;

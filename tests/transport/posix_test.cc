@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -83,6 +84,32 @@ TEST_F(EpollTest, RefusesToWatchTheSameTwice) {
   const absl::Status again = epoll_.Add(wake_up_.fd(), EPOLLIN, this);
   EXPECT_EQ(again.code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(again.message(), "cannot watch a descriptor: File exists");
+}
+
+TEST(WakeUpTest, AwaitTakesEverySignalSoFar) {
+  const WakeUp wake_up = *WakeUp::Create();
+  EXPECT_FALSE(wake_up.Await(absl::ZeroDuration()));
+  for (int i = 0; i < 3; ++i) wake_up.Signal();
+  EXPECT_TRUE(wake_up.Await(absl::ZeroDuration()));
+  EXPECT_FALSE(wake_up.Await(absl::Nanoseconds(1)));
+  wake_up.Signal();
+  EXPECT_TRUE(wake_up.Await(absl::InfiniteDuration()));
+}
+
+TEST(WakeUpTest, AwaitWaitsForASignal) {
+  const WakeUp there = *WakeUp::Create();
+  const WakeUp back = *WakeUp::Create();
+  std::thread other([&] {
+    for (int i = 0; i < 1000; ++i) {
+      EXPECT_TRUE(there.Await(absl::InfiniteDuration()));
+      back.Signal();
+    }
+  });
+  for (int i = 0; i < 1000; ++i) {
+    there.Signal();
+    EXPECT_TRUE(back.Await(absl::InfiniteDuration()));
+  }
+  other.join();
 }
 
 }  // namespace
