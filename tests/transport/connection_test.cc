@@ -886,6 +886,185 @@ TEST_F(ConnectionWritesTest, OneBusyPeerDoesNotKeepTheLoop) {
   EXPECT_LE(reads_before_task, 32);
 }
 
+// ---------------------------------------------------------------- What a batch gathers
+
+class ConnectionBatchTest : public ConnectionFixture {
+ protected:
+  // Sends a frame on another thread, and waits for that thread.
+  bool SendElsewhere(absl::string_view body) {
+    bool sent = false;
+    std::thread([&] { sent = SendMessage(*connection_, body); }).join();
+    return sent;
+  }
+
+  // Has the connection do `task` in the middle of a batch.
+  void InBatch(std::function<void()> task) {
+    recorder_.on_frame = [task = std::move(task)](const Frame&) { task(); };
+    PeerWrites(MessageFrame("go"));
+    recorder_.on_frame = nullptr;
+  }
+};
+
+TEST_F(ConnectionBatchTest, WhatHappensBeforeIsSentBefore) {
+  // Who sends: the loop (l), another thread (t), and output that leaves in between (!).
+  for (const std::string order : {"l", "t", "lt", "tl", "ltl", "tlt", "lltt", "ttll", "ltltlt", "l!t", "t!l",
+                                  "lt!lt", "tl!tl!lt", "!", "!l!t!"}) {
+    SCOPED_TRACE(order);
+    StartTalking();
+    std::string expected;
+    InBatch([&] {
+      for (size_t i = 0; i < order.size(); ++i) {
+        const std::string body = absl::StrCat(order.substr(0, i + 1));
+        if (order[i] == '!') {
+          connection_->FlushNow();
+          continue;
+        }
+        EXPECT_TRUE(order[i] == 'l' ? SendMessage(*connection_, body) : SendElsewhere(body));
+        expected += MessageFrame(body);
+      }
+    });
+    EXPECT_EQ(PeerReads(), expected);
+    // And the next batch begins anew.
+    InBatch([&] { SendMessage(*connection_, "next"); });
+    EXPECT_EQ(PeerReads(), MessageFrame("next"));
+    OnLoop([this] { connection_->Close(absl::OkStatus()); });
+    recorder_.events.clear();
+  }
+  StartTalking();
+}
+
+TEST_F(ConnectionBatchTest, ComesBehindWhatTheStreamHasNotTakenYet) {
+  StartTalking();
+  SetFaults({.stall_writes = true});
+  std::string expected;
+  for (const char* body : {"before", "and before"}) {
+    SendMessage(*connection_, body);
+    expected += MessageFrame(body);
+  }
+  for (int batch = 0; batch < 3; ++batch) {
+    InBatch([&] {
+      SendMessage(*connection_, "loop");
+      SendElsewhere("thread");
+      SendMessage(*connection_, "loop again");
+    });
+    for (const char* body : {"loop", "thread", "loop again"}) expected += MessageFrame(body);
+    EXPECT_EQ(connection_->waiting_output(), expected.size());
+  }
+  EXPECT_EQ(PeerReads(), "");
+  SetFaults({});
+  loop_->RunUntilIdle();
+  EXPECT_EQ(PeerReads(), expected);
+}
+
+TEST_F(ConnectionBatchTest, CountsAllThatWaits) {
+  StartTalking();
+  const size_t frame = MessageFrame("12345").size();
+  InBatch([&] {
+    EXPECT_EQ(connection_->waiting_output(), 0u);
+    SendMessage(*connection_, "12345");
+    EXPECT_EQ(connection_->waiting_output(), frame);
+    SendElsewhere("12345");
+    EXPECT_EQ(connection_->waiting_output(), 2 * frame);
+    SendMessage(*connection_, "12345");
+    EXPECT_EQ(connection_->waiting_output(), 3 * frame);
+    connection_->FlushNow();
+    EXPECT_EQ(connection_->waiting_output(), 0u);
+    SendMessage(*connection_, "12345");
+    EXPECT_EQ(connection_->waiting_output(), frame);
+  });
+  EXPECT_EQ(connection_->waiting_output(), 0u);
+}
+
+TEST_F(ConnectionBatchTest, MuchOutputDoesNotWaitForItsEnd) {
+  capacity_ = 1024 * 1024;
+  StartTalking();
+  // Four answers are more than 64 KiB.
+  const std::string answer(16 * 1024, 'x');
+  std::vector<uint64_t> writes_before;
+  const uint64_t start = writes();
+  recorder_.on_frame = [&](const Frame&) {
+    writes_before.push_back(writes() - start);
+    SendMessage(*connection_, answer);
+  };
+  std::string input;
+  for (int i = 0; i < 10; ++i) input += MessageFrame("");
+  PeerWrites(input);
+  EXPECT_THAT(writes_before, ElementsAre(0, 0, 0, 0, 1, 1, 1, 1, 2, 2));
+  EXPECT_EQ(writes() - start, 3u);
+  EXPECT_EQ(PeerReads().size(), 10 * MessageFrame(answer).size());
+}
+
+TEST_F(ConnectionBatchTest, MayFinishWritingInItsMiddle) {
+  for (const bool elsewhere : {false, true}) {
+    SCOPED_TRACE(elsewhere);
+    StartTalking();
+    InBatch([&] {
+      SendMessage(*connection_, "one");
+      SendElsewhere("two");
+      SendMessage(*connection_, "three");
+      if (elsewhere) {
+        std::thread([&] { connection_->FinishWriting(); }).join();
+      } else {
+        connection_->FinishWriting();
+      }
+      EXPECT_FALSE(SendMessage(*connection_, "too late"));
+      EXPECT_FALSE(SendElsewhere("too late"));
+    });
+    EXPECT_EQ(PeerReads(), MessageFrame("one") + MessageFrame("two") + MessageFrame("three"));
+    EXPECT_TRUE(PeerSeesEnd());
+    OnLoop([this] { connection_->Close(absl::OkStatus()); });
+    recorder_.events.clear();
+  }
+  StartTalking();
+}
+
+TEST_F(ConnectionBatchTest, CloseDropsWhatItHasGathered) {
+  StartTalking();
+  InBatch([&] {
+    SendMessage(*connection_, "one");
+    SendElsewhere("two");
+    connection_->Close(absl::CancelledError("enough"));
+    EXPECT_EQ(connection_->waiting_output(), 0u);
+    EXPECT_FALSE(SendMessage(*connection_, "three"));
+  });
+  EXPECT_EQ(PeerReads(), "");
+  EXPECT_TRUE(PeerSeesEnd());
+  EXPECT_THAT(events().back(), "closed CANCELLED: enough");
+}
+
+TEST_F(ConnectionBatchTest, FlushNowSavesFromClose) {
+  StartTalking();
+  InBatch([&] {
+    SendMessage(*connection_, "one");
+    SendElsewhere("two");
+    connection_->FlushNow();
+    connection_->Close(absl::CancelledError("enough"));
+  });
+  EXPECT_EQ(PeerReads(), MessageFrame("one") + MessageFrame("two"));
+}
+
+TEST_F(ConnectionBatchTest, AWriteErrorOfAnotherThreadDropsWhatItHasGathered) {
+  StartTalking();
+  SetFaults({.fail_writes_after = 0});
+  absl::Notification writing, appended;
+  interrupted_->on_write = [&] {
+    writing.Notify();
+    appended.WaitForNotification();
+  };
+  std::thread other([&] { EXPECT_TRUE(SendMessage(*connection_, "fails")); });
+  writing.WaitForNotification();
+  InBatch([&] {
+    EXPECT_TRUE(SendMessage(*connection_, "one"));
+    appended.Notify();
+    other.join();
+    EXPECT_FALSE(SendMessage(*connection_, "two"));
+    EXPECT_FALSE(SendElsewhere("three"));
+  });
+  EXPECT_EQ(connection_->waiting_output(), 0u);
+  EXPECT_THAT(events(), ElementsAre("frame go", StartsWith("closed UNAVAILABLE")));
+  EXPECT_EQ(PeerReads(), "");
+}
+
 // ---------------------------------------------------------------- Threads
 
 // A Receiver counts the frames of each sender, each of which begins with its sender and number, and tells
