@@ -2,9 +2,11 @@
 #include "ferry/rpc/server_session.h"
 
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -449,6 +451,215 @@ TEST_P(ServerSessionTest, GoesOnAfterTheClientsDrain) {
   server.service().FinishHeld(absl::OkStatus());
   EXPECT_THAT(peer->TakeFrames(), SizeIs(1));
   EXPECT_FALSE(peer->ended());
+}
+
+// ---------------------------------------------------------------- Slots and methods
+
+TEST_P(ServerSessionTest, TakesCallsOnAnySlot) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  // Not in order, and on both sides of where a session's memory for slots ends.
+  const uint32_t kSlots[] = {4095, 1, 63, 64, 65, 127, 128, 129, 1000};
+  std::string requests;
+  for (const uint32_t slot : kSlots) {
+    requests +=
+        EncodeRequest({.slot = slot, .method = kWaitId, .message = EncodedText(absl::StrCat("slot ", slot))});
+  }
+  peer->Send(requests);
+  EXPECT_THAT(peer->TakeFrames(), SizeIs(0));
+  // One of them, and one of another generation, which is no call.
+  peer->Send(Cancel(64, 0) + Cancel(65, 1));
+  ASSERT_THAT(server.service().held, SizeIs(std::size(kSlots)));
+  for (size_t i = 0; i < std::size(kSlots); ++i) {
+    const bool cancelled = server.service().held.front().context().cancelled();
+    EXPECT_EQ(cancelled, kSlots[i] == 64);
+    server.service().held.front().reply().set_text(absl::StrCat("answer ", kSlots[i]));
+    server.service().FinishHeld(absl::OkStatus());
+    const std::optional<ReceivedFrame> answer = peer->TakeFrame();
+    ASSERT_TRUE(answer.has_value());
+    EXPECT_EQ(answer->header.stream, StreamId::Make(kSlots[i], 0));
+    if (cancelled) continue;
+    EXPECT_EQ(answer->message(), EncodedText(absl::StrCat("answer ", kSlots[i])));
+  }
+  // All are free again.
+  for (const uint32_t slot : kSlots) {
+    peer->Send(EncodeRequest({.slot = slot, .generation = 1, .method = kEchoId}));
+    EXPECT_EQ(peer->TakeFrame()->header.stream, StreamId::Make(slot, 1));
+  }
+}
+
+TEST_P(ServerSessionTest, EndsAConnectionThatCancelsOnASlotNeverUsed) {
+  for (const uint32_t slot : {2u, 64u, 4095u}) {
+    SCOPED_TRACE(slot);
+    SessionServer server(Options());
+    const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+    peer->Send(EncodeRequest({.slot = 1, .method = kEchoId}));
+    ASSERT_TRUE(peer->TakeFrame().has_value());
+    peer->Send(Cancel(slot, 0));
+    const std::optional<ReceivedFrame> why = peer->TakeFrame();
+    ASSERT_TRUE(why.has_value());
+    EXPECT_EQ(std::string(why->status().status.message()),
+              absl::StrCat("CANCEL frame is on slot ", slot, ", which was never used"));
+  }
+}
+
+TEST_P(ServerSessionTest, FindsEachMethodWhateverWasAskedForBefore) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  const uint64_t kUnknown = 1;
+  const uint64_t kOtherUnknown = 0;
+  const uint64_t kMethods[] = {kOtherUnknown, kEchoId,  kFailId, kEchoId,       kUnknown,      kEchoId,
+                               kUnknown,      kUnknown, kFailId, kFailId,       kOtherUnknown, kUnknown,
+                               kOtherUnknown, kEchoId,  kEchoId, kOtherUnknown, kFailId,       kUnknown};
+  for (const bool together : {false, true}) {
+    std::vector<ReceivedFrame> answers;
+    std::string requests;
+    for (uint32_t i = 0; i < std::size(kMethods); ++i) {
+      requests += EncodeRequest(
+          {.slot = i + 1, .generation = together, .method = kMethods[i], .message = EncodedText("7")});
+      if (together) continue;
+      peer->Send(std::exchange(requests, ""));
+      std::vector<ReceivedFrame> frames = peer->TakeFrames();
+      ASSERT_THAT(frames, SizeIs(1));
+      answers.push_back(std::move(frames[0]));
+    }
+    if (together) {
+      peer->Send(requests);
+      answers.resize(std::size(kMethods));
+      std::vector<ReceivedFrame> frames = peer->TakeFrames();
+      ASSERT_THAT(frames, SizeIs(std::size(kMethods)));
+      // Refusals come before what the executor runs.
+      for (ReceivedFrame& frame : frames) answers[frame.header.stream.slot() - 1] = std::move(frame);
+    }
+    for (size_t i = 0; i < answers.size(); ++i) {
+      SCOPED_TRACE(absl::StrCat("request ", i, ", together ", together));
+      if (kMethods[i] == kEchoId) {
+        EXPECT_EQ(answers[i].header.type, FrameType::kResponse);
+        continue;
+      }
+      const WireStatus told = answers[i].status();
+      EXPECT_EQ(told.status.code(),
+                kMethods[i] == kFailId ? StatusCode::kNotFound : StatusCode::kUnimplemented);
+      EXPECT_EQ(told.not_executed, kMethods[i] != kFailId);
+    }
+  }
+}
+
+// ---------------------------------------------------------------- Other threads
+
+// Finishes calls on a thread of their own.
+std::thread FinishElsewhere(std::vector<test::ScriptedEcho::Call> calls) {
+  return std::thread([calls = std::move(calls)]() mutable {
+    for (test::ScriptedEcho::Call& call : calls) std::move(call).Finish(absl::OkStatus());
+  });
+}
+
+// Calls that the service holds, in two halves.
+std::pair<std::vector<test::ScriptedEcho::Call>, std::vector<test::ScriptedEcho::Call>> TakeHalves(
+    SessionServer& server) {
+  std::pair<std::vector<test::ScriptedEcho::Call>, std::vector<test::ScriptedEcho::Call>> halves;
+  for (test::ScriptedEcho::Call& call : server.service().held) {
+    (halves.first.size() <= halves.second.size() ? halves.first : halves.second).push_back(std::move(call));
+  }
+  server.service().held.clear();
+  return halves;
+}
+
+std::string Requests(uint32_t count, uint32_t generation = 0) {
+  std::string requests;
+  for (uint32_t slot = 1; slot <= count; ++slot) {
+    requests += EncodeRequest({.slot = slot, .generation = generation, .method = kWaitId});
+  }
+  return requests;
+}
+
+TEST(ServerSessionThreadsTest, LivesUntilItsLastCallHasEndedOnWhateverThread) {
+  for (int round = 0; round < 50; ++round) {
+    SessionServer server;
+    const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+    peer->Send(Requests(40));
+    server.Settle();
+    ASSERT_THAT(server.service().held, SizeIs(40));
+    const std::weak_ptr<ServerSession> session = server.session().weak_from_this();
+    auto [one, other] = TakeHalves(server);
+    test::ScriptedEcho::Call last = std::move(one.back());
+    one.pop_back();
+    std::thread threads[] = {FinishElsewhere(std::move(one)), FinishElsewhere(std::move(other))};
+    server.InLoop([&] { server.session().Close(absl::CancelledError("enough")); });
+    EXPECT_EQ(server.open_sessions(), 0u);
+    for (std::thread& thread : threads) thread.join();
+    server.Settle();
+    EXPECT_FALSE(session.expired());
+    EXPECT_TRUE(last.context().cancelled());
+    if (round % 2 == 0) {
+      std::thread([&] { std::move(last).Finish(absl::OkStatus()); }).join();
+    } else {
+      server.InLoop([&] { std::move(last).Finish(absl::OkStatus()); });
+    }
+    server.Settle();
+    EXPECT_TRUE(session.expired());
+  }
+}
+
+TEST(ServerSessionThreadsTest, EndsWhenAllCallsEndWhileItCloses) {
+  for (int round = 0; round < 200; ++round) {
+    SessionServer server;
+    const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+    peer->Send(Requests(6));
+    server.Settle();
+    const std::weak_ptr<ServerSession> session = server.session().weak_from_this();
+    auto [one, other] = TakeHalves(server);
+    std::thread threads[] = {FinishElsewhere(std::move(one)), FinishElsewhere(std::move(other))};
+    // By force; after the last answer; and when the peer has said that nothing comes any more.
+    if (round % 3 == 0) server.InLoop([&] { server.session().Close(absl::CancelledError("enough")); });
+    if (round % 3 == 1) server.InLoop([&] { server.session().Drain(); });
+    if (round % 3 == 2) peer->FinishWriting();
+    for (std::thread& thread : threads) thread.join();
+    server.Settle();
+    if (round % 3 != 0) {
+      size_t answers = 0;
+      for (const ReceivedFrame& frame : peer->TakeFrames()) {
+        answers += frame.header.type == FrameType::kResponse;
+      }
+      EXPECT_EQ(answers, 6u);
+      EXPECT_TRUE(peer->ended());
+      peer->Close();
+      server.Settle();
+    }
+    EXPECT_EQ(server.open_sessions(), 0u);
+    EXPECT_TRUE(session.expired());
+  }
+}
+
+TEST(ServerSessionThreadsTest, ACancelMayComeWhileItsCallEnds) {
+  constexpr uint32_t kCalls = 20;
+  SessionServer server;
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  for (uint32_t generation = 0; generation < 200; ++generation) {
+    peer->Send(Requests(kCalls, generation));
+    server.Settle();
+    ASSERT_THAT(server.service().held, SizeIs(kCalls));
+    for (const test::ScriptedEcho::Call& call : server.service().held) {
+      ASSERT_FALSE(call.context().cancelled()) << "of the call that had the object before";
+    }
+    auto [one, other] = TakeHalves(server);
+    std::thread threads[] = {FinishElsewhere(std::move(one)), FinishElsewhere(std::move(other))};
+    std::string cancels;
+    for (uint32_t slot = 1; slot <= kCalls; ++slot) cancels += Cancel(slot, generation);
+    peer->Send(cancels);
+    for (std::thread& thread : threads) thread.join();
+    // Each has one end, whichever it is.
+    std::vector<int> ends(kCalls + 1);
+    for (const ReceivedFrame& frame : peer->TakeFrames()) {
+      ASSERT_LE(frame.header.stream.slot(), kCalls);
+      EXPECT_EQ(frame.header.stream.generation(), generation);
+      if (frame.header.type == FrameType::kStatus) {
+        EXPECT_EQ(frame.status().status.code(), StatusCode::kCancelled);
+      }
+      ++ends[frame.header.stream.slot()];
+    }
+    for (uint32_t slot = 1; slot <= kCalls; ++slot) EXPECT_EQ(ends[slot], 1) << slot;
+  }
 }
 
 // ---------------------------------------------------------------- Ending
