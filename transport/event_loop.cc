@@ -157,6 +157,11 @@ EventLoop::Guest::Guest(EventLoop& loop) : loop_(loop) {
 
 EventLoop::Guest::~Guest() {
   if (!entered()) return;
+  // Our last batch may have seen them posted, and gone on.
+  if (loop_.owner_wanted_.load(std::memory_order_relaxed)) {
+    HandBack();
+    return;
+  }
   loop_.run_by_guest_ = false;
   turn_.reset();
   State expected = State::kRunning;

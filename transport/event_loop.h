@@ -109,7 +109,7 @@ class ABSL_LOCKABLE EventLoop {
    public:
     // Takes the loop, if it is lent out and nobody runs it: entered() says so. `loop` must outlive this.
     explicit Guest(EventLoop& loop);
-    // Gives it back: to the next guest or, after HandBack, to its own thread.
+    // Gives it back: to the next guest or, if it is wanted or after HandBack, to its own thread.
     ~Guest();
     Guest(const Guest&) = delete;
     Guest& operator=(const Guest&) = delete;
@@ -258,7 +258,7 @@ class ABSL_LOCKABLE EventLoop {
   // When the last guest ran its last batch, in nanoseconds of the clock. Written by guests in turn, read by the
   // loop's own thread; orders nothing.
   std::atomic<int64_t> last_guest_{0};
-  // How many threads are in Post or Stop. They count themselves in before the loop can notice them, and out
+  // How many threads are in Post, Stop or a Guest. They count themselves in before the loop can notice them, and out
   // (release) after their last use of the loop; the destructor waits (acquire) for 0.
   std::atomic<int> visitors_{0};
 

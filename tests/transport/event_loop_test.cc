@@ -1,6 +1,8 @@
 #include "ferry/transport/event_loop.h"
 
+#include <atomic>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -291,6 +293,475 @@ TEST_F(SleepingLoopTest, LosesNoTaskOfManyThreads) {
   }
   for (std::thread& thread : threads) thread.join();
   done.WaitForNotification();
+}
+
+// ---------------------------------------------------------------- Polling
+
+// A handler that the loop may ask, and that counts how often it is told and asked.
+class PollableHandler final : public EventLoop::Handler {
+ public:
+  // `poll` says whether there was something to do.
+  explicit PollableHandler(std::function<bool()> poll) : poll_(std::move(poll)) {}
+  void OnEvents(uint32_t) override { ++told; }
+  bool OnPoll() override {
+    ++asked;
+    return poll_();
+  }
+  bool pollable() const override { return true; }
+
+  int told = 0;
+  int asked = 0;
+
+ private:
+  std::function<bool()> poll_;
+};
+
+// A clock that goes on by ten microseconds each time that it is asked.
+class TickingClock final : public Clock {
+ public:
+  Instant Now() const override { return {10'000 * ++ticks_}; }
+
+ private:
+  mutable std::atomic<int64_t> ticks_{0};
+};
+
+class PollingTest : public ::testing::Test {
+ protected:
+  // Makes `handler` the one that was busy, and then runs the loop until it is stopped.
+  void RunWithHot(EventLoop& loop, PollableHandler& handler) {
+    loop.Post([&] {
+      ASSERT_TRUE(loop.Watch(wake_up_.fd(), EPOLLIN | EPOLLET, handler).ok());
+      wake_up_.Signal();
+    });
+    loop.Run();
+    RunIn(loop, [&] { loop.Unwatch(wake_up_.fd(), handler); });
+  }
+
+  const WakeUp wake_up_ = *WakeUp::Create();
+};
+
+TEST_F(PollingTest, AsksTheHandlerThatWasBusyInsteadOfWaiting) {
+  ManualClock clock;
+  const std::unique_ptr<EventLoop> loop = NewLoop({.clock = &clock, .poll_time = absl::Microseconds(50)});
+  PollableHandler handler([&] {
+    if (handler.asked == 100) loop->Stop();
+    return true;
+  });
+  RunWithHot(*loop, handler);
+  EXPECT_EQ(handler.told, 1);
+  EXPECT_GE(handler.asked, 100);
+}
+
+TEST_F(PollingTest, AsksNobodyIfItIsTurnedOff) {
+  const std::unique_ptr<EventLoop> loop = NewLoop();
+  PollableHandler handler([] { return true; });
+  Timer stop([&] { loop->Stop(); });
+  RunIn(*loop, [&] { loop->timers().Arm(stop, loop->now() + absl::Milliseconds(1)); });
+  RunWithHot(*loop, handler);
+  EXPECT_EQ(handler.told, 1);
+  EXPECT_EQ(handler.asked, 0);
+}
+
+TEST_F(PollingTest, ABusyHandlerDoesNotKeepItFromOthers) {
+  ManualClock clock;
+  const std::unique_ptr<EventLoop> loop = NewLoop({.clock = &clock, .poll_time = absl::Microseconds(50)});
+  const WakeUp other = *WakeUp::Create();
+  int timers = 0;
+  int tasks = 0;
+  FunctionHandler stops([&](uint32_t) {
+    EXPECT_EQ(timers, 1);
+    EXPECT_EQ(tasks, 1);
+    loop->Stop();
+  });
+  Timer timer([&] { ++timers; });
+  PollableHandler handler([&] {
+    if (handler.asked == 10) {
+      loop->timers().Arm(timer, loop->now());
+      loop->Post([&] { ++tasks; });
+    }
+    if (handler.asked == 20) other.Signal();
+    return true;
+  });
+  RunIn(*loop, [&] { ASSERT_TRUE(loop->Watch(other.fd(), EPOLLIN | EPOLLET, stops).ok()); });
+  RunWithHot(*loop, handler);
+  EXPECT_LE(handler.asked, 40);
+  RunIn(*loop, [&] { loop->Unwatch(other.fd(), stops); });
+}
+
+TEST_F(PollingTest, AnIdleLoopPollsNextToNever) {
+  TickingClock clock;
+  const std::unique_ptr<EventLoop> loop = NewLoop({.clock = &clock, .poll_time = absl::Microseconds(50)});
+  constexpr int kBatches = 1000;
+  int batches = 0;
+  PollableHandler handler([] { return false; });
+  // Something else that keeps it going, with nothing to be found in between.
+  Timer timer([&] {
+    if (++batches == kBatches) return loop->Stop();
+    loop->timers().Arm(timer, loop->now() + absl::Microseconds(30));
+  });
+  RunIn(*loop, [&] { loop->timers().Arm(timer, loop->now()); });
+  RunWithHot(*loop, handler);
+  EXPECT_EQ(batches, kBatches);
+  EXPECT_GT(handler.asked, 0);
+  EXPECT_LE(handler.asked, kBatches / 5);
+}
+
+TEST_F(PollingTest, EndsThoughTheClockStandsStill) {
+  ManualClock clock;
+  const std::unique_ptr<EventLoop> loop = NewLoop({.clock = &clock, .poll_time = absl::Hours(1)});
+  std::thread thread([&] { loop->Run(); });
+  for (int i = 0; i < 100; ++i) {
+    absl::Notification done;
+    loop->Post([&] { done.Notify(); });
+    done.WaitForNotification();
+  }
+  loop->Stop();
+  thread.join();
+}
+
+TEST_F(PollingTest, AHandlerMayDestroyItselfWhenAsked) {
+  ManualClock clock;
+  const std::unique_ptr<EventLoop> loop = NewLoop({.clock = &clock, .poll_time = absl::Microseconds(50)});
+  std::optional<PollableHandler> handler;
+  handler.emplace([&] {
+    loop->Unwatch(wake_up_.fd(), *handler);
+    loop->Post([&] { loop->Stop(); });
+    handler.reset();
+    return true;
+  });
+  loop->Post([&] {
+    ASSERT_TRUE(loop->Watch(wake_up_.fd(), EPOLLIN | EPOLLET, *handler).ok());
+    wake_up_.Signal();
+  });
+  loop->Run();
+  EXPECT_FALSE(handler.has_value());
+}
+
+// ---------------------------------------------------------------- Guests
+
+using Guest = EventLoop::Guest;
+
+// A loop with a thread of its own that lends it out when it is asked to.
+class GuestTest : public ::testing::Test {
+ protected:
+  ~GuestTest() override {
+    loop_->Stop();
+    if (thread_.joinable()) thread_.join();
+  }
+
+  // Runs `task` on the loop and waits for it. Not for a guest.
+  void Await(std::function<void()> task) {
+    absl::Notification done;
+    loop_->Post([&] {
+      task();
+      done.Notify();
+    });
+    done.WaitForNotification();
+  }
+
+  // Has the loop lend itself until this thread is its guest.
+  std::unique_ptr<Guest> Enter() {
+    for (;;) {
+      Await([this] { loop_->RequestLoan(); });
+      for (int tries = 0; tries < 10'000; ++tries) {
+        auto guest = std::make_unique<Guest>(*loop_);
+        if (guest->entered()) return guest;
+        std::this_thread::yield();
+      }
+    }
+  }
+
+  // Tells `seen` on which thread it was called.
+  std::function<void()> Tell(std::promise<std::thread::id>& seen) {
+    return [&seen] { seen.set_value(std::this_thread::get_id()); };
+  }
+
+  // A descriptor of which the loop tells `seen` on which thread it was noticed.
+  void Watch(std::promise<std::thread::id>& seen) {
+    handler_.emplace([this, &seen](uint32_t) {
+      loop_->Unwatch(wake_up_.fd(), *handler_);
+      seen.set_value(std::this_thread::get_id());
+    });
+    Await([this] { ASSERT_TRUE(loop_->Watch(wake_up_.fd(), EPOLLIN | EPOLLET, *handler_).ok()); });
+  }
+
+  const WakeUp wake_up_ = *WakeUp::Create();
+  std::optional<FunctionHandler> handler_;
+  std::unique_ptr<EventLoop> loop_ = NewLoop();
+  std::thread thread_{[this] { loop_->Run(); }};
+  const std::thread::id own_ = thread_.get_id();
+  const std::thread::id this_ = std::this_thread::get_id();
+};
+
+TEST_F(GuestTest, IsNotLetInUnlessTheLoopIsLentOut) {
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_FALSE(Guest(*loop_).entered());
+    EXPECT_FALSE(loop_->InLoop());
+    Await([] {});
+  }
+}
+
+TEST_F(GuestTest, IsNotLetInWhileAnotherIsThere) {
+  const std::unique_ptr<Guest> guest = Enter();
+  std::thread([this] { EXPECT_FALSE(Guest(*loop_).entered()); }).join();
+}
+
+TEST_F(GuestTest, RunsTheLoopOnItsThread) {
+  const std::unique_ptr<Guest> guest = Enter();
+  EXPECT_TRUE(loop_->InLoop());
+  EXPECT_TRUE(EventLoop::InAnyLoop());
+  EXPECT_TRUE(loop_->run_by_guest());
+  int tasks = 0;
+  FunctionHook hook([&] { EXPECT_EQ(std::exchange(tasks, 2), 1); });
+  FunctionHandler handler([&](uint32_t) {
+    EXPECT_EQ(std::this_thread::get_id(), this_);
+    EXPECT_EQ(std::exchange(tasks, 3), 2);
+  });
+  ASSERT_TRUE(loop_->Watch(wake_up_.fd(), EPOLLIN | EPOLLET, handler).ok());
+  Timer timer([&] {
+    EXPECT_EQ(std::this_thread::get_id(), this_);
+    EXPECT_EQ(std::exchange(tasks, 4), 3);
+  });
+  std::thread other([&] {
+    loop_->Post([&] {
+      EXPECT_EQ(std::this_thread::get_id(), this_);
+      EXPECT_TRUE(loop_->run_by_guest());
+      EXPECT_EQ(std::exchange(tasks, 1), 0);
+      loop_->AddBatchHook(hook);
+    });
+  });
+  EXPECT_TRUE(guest->RunUntil([&] { return tasks == 2; }));
+  other.join();
+  std::thread signals([&] { wake_up_.Signal(); });
+  EXPECT_TRUE(guest->RunUntil([&] { return tasks == 3; }));
+  signals.join();
+  loop_->timers().Arm(timer, loop_->now() + absl::Microseconds(200));
+  EXPECT_TRUE(guest->RunUntil([&] { return tasks == 4; }));
+  loop_->Unwatch(wake_up_.fd(), handler);
+}
+
+TEST_F(GuestTest, RunsTheHooksThatWereAddedBeforeItWaits) {
+  const std::unique_ptr<Guest> guest = Enter();
+  bool ran = false;
+  FunctionHook hook([&] { ran = true; });
+  loop_->AddBatchHook(hook);
+  EXPECT_TRUE(guest->RunUntil([&] { return ran; }));
+}
+
+TEST_F(GuestTest, RunsNothingIfWhatItWaitsForIsThere) {
+  const std::unique_ptr<Guest> guest = Enter();
+  bool ran = false;
+  std::thread([&] { loop_->Post([&] { ran = true; }); }).join();
+  EXPECT_TRUE(guest->RunUntil([] { return true; }));
+  EXPECT_FALSE(ran);
+}
+
+TEST_F(GuestTest, IsWokenByEveryTask) {
+  std::unique_ptr<Guest> guest = Enter();
+  int ran = 0;
+  std::atomic<int> seen{0};
+  std::thread other([&] {
+    for (int i = 0; i < 1000; ++i) {
+      loop_->Post([&] { seen.store(++ran); });
+      // It may be asleep by then.
+      while (seen.load() <= i) std::this_thread::yield();
+    }
+  });
+  EXPECT_TRUE(guest->RunUntil([&] { return ran == 1000; }));
+  other.join();
+}
+
+TEST_F(GuestTest, LeavesTheLoopToTheNext) {
+  // The loop's own thread takes it back at times, when this one is not scheduled.
+  int in_turn = 0;
+  while (in_turn < 10) {
+    Enter().reset();
+    EXPECT_FALSE(loop_->InLoop());
+    std::thread([&] { in_turn += Guest(*loop_).entered(); }).join();
+  }
+}
+
+TEST_F(GuestTest, IsFollowedByTheOwnThreadWhenSomethingIsPosted) {
+  for (int i = 0; i < 100; ++i) {
+    Enter().reset();
+    std::promise<std::thread::id> seen;
+    loop_->Post(Tell(seen));
+    EXPECT_EQ(seen.get_future().get(), own_);
+  }
+}
+
+TEST_F(GuestTest, IsFollowedByTheOwnThreadIfSomethingWasPostedMeanwhile) {
+  for (int i = 0; i < 100; ++i) {
+    std::unique_ptr<Guest> guest = Enter();
+    std::promise<std::thread::id> seen;
+    loop_->Post(Tell(seen));
+    guest.reset();
+    EXPECT_EQ(seen.get_future().get(), own_);
+  }
+}
+
+TEST_F(GuestTest, IsFollowedByTheOwnThreadWhenNoneComesAnyMore) {
+  std::promise<std::thread::id> seen;
+  Watch(seen);
+  Enter().reset();
+  wake_up_.Signal();
+  EXPECT_EQ(seen.get_future().get(), own_);
+}
+
+TEST_F(GuestTest, IsFollowedByTheOwnThreadWhenTheLoopMustRun) {
+  std::promise<std::thread::id> seen;
+  Watch(seen);
+  Enter().reset();
+  wake_up_.Signal();
+  loop_->EnsureRun();
+  EXPECT_EQ(seen.get_future().get(), own_);
+  loop_->EnsureRun();
+  Await([] {});
+}
+
+TEST_F(GuestTest, ALoanOfAManualClocksLoopEndsToo) {
+  ManualClock clock;
+  const std::unique_ptr<EventLoop> loop = NewLoop({.clock = &clock});
+  std::thread thread([&] { loop->Run(); });
+  absl::Notification noticed;
+  FunctionHandler handler([&](uint32_t) { noticed.Notify(); });
+  absl::Notification lent;
+  loop->Post([&] {
+    ASSERT_TRUE(loop->Watch(wake_up_.fd(), EPOLLIN | EPOLLET, handler).ok());
+    loop->RequestLoan();
+    lent.Notify();
+  });
+  lent.WaitForNotification();
+  wake_up_.Signal();
+  noticed.WaitForNotification();
+  loop->Stop();
+  thread.join();
+  RunIn(*loop, [&] { loop->Unwatch(wake_up_.fd(), handler); });
+}
+
+TEST_F(GuestTest, HandsTheLoopBackForTheOwnersTasks) {
+  for (const bool posted_before : {true, false}) {
+    SCOPED_TRACE(posted_before);
+    std::unique_ptr<Guest> guest = Enter();
+    std::promise<std::thread::id> seen;
+    std::thread other;
+    if (posted_before) {
+      loop_->PostToOwner(Tell(seen));
+    } else {
+      other = std::thread([&] { loop_->PostToOwner(Tell(seen)); });
+    }
+    EXPECT_FALSE(guest->RunUntil([] { return false; }));
+    guest->HandBack();
+    EXPECT_FALSE(guest->entered());
+    EXPECT_FALSE(loop_->InLoop());
+    EXPECT_EQ(seen.get_future().get(), own_);
+    if (other.joinable()) other.join();
+  }
+}
+
+TEST_F(GuestTest, LeavesTheOwnersTasksToTheOwnThreadThoughItIsDone) {
+  std::unique_ptr<Guest> guest = Enter();
+  std::promise<std::thread::id> seen;
+  bool done = false;
+  // Runs before the tasks of its batch.
+  Timer timer([&] {
+    loop_->PostToOwner(Tell(seen));
+    done = true;
+  });
+  loop_->timers().Arm(timer, loop_->now());
+  EXPECT_TRUE(guest->RunUntil([&] { return done; }));
+  guest.reset();
+  EXPECT_EQ(seen.get_future().get(), own_);
+}
+
+TEST_F(GuestTest, OwnersTasksRunOnTheOwnThreadWithoutGuestsToo) {
+  std::promise<std::thread::id> seen;
+  loop_->PostToOwner(Tell(seen));
+  EXPECT_EQ(seen.get_future().get(), own_);
+  Enter().reset();
+  std::promise<std::thread::id> seen_again;
+  loop_->PostToOwner(Tell(seen_again));
+  EXPECT_EQ(seen_again.get_future().get(), own_);
+}
+
+TEST_F(GuestTest, DoesNotKeepALoopThatIsLentOutFromStopping) {
+  Enter().reset();
+  loop_->Stop();
+  thread_.join();
+  loop_.reset();
+  loop_ = NewLoop();
+}
+
+TEST_F(GuestTest, IsWaitedForByAStoppedLoop) {
+  std::unique_ptr<Guest> guest = Enter();
+  loop_->Stop();
+  bool ran = false;
+  loop_->Post([&] { ran = true; });
+  EXPECT_TRUE(guest->RunUntil([&] { return ran; }));
+  guest.reset();
+  thread_.join();
+  EXPECT_FALSE(Guest(*loop_).entered());
+}
+
+TEST_F(GuestTest, IsAwaitedAsAVisitor) {
+  for (int i = 0; i < 100; ++i) {
+    absl::Notification entered;
+    std::atomic<bool> left{false};
+    std::thread other([&] {
+      std::unique_ptr<Guest> guest = Enter();
+      entered.Notify();
+      std::this_thread::yield();
+      left.store(true);
+      if (i % 2 == 0) guest->HandBack();
+    });
+    entered.WaitForNotification();
+    loop_->AwaitVisitors();
+    EXPECT_TRUE(left.load());
+    other.join();
+  }
+}
+
+TEST_F(GuestTest, NothingIsLostAndNobodyIsInTheLoopAtOnceWhateverComes) {
+  constexpr int kThreads = 4;
+  constexpr int kRounds = 2000;
+  // Belong to the loop.
+  int ran = 0;
+  int visits = 0;
+  std::atomic<int> owners_ran{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < kRounds; ++round) {
+        std::atomic<bool> done{false};
+        const auto task = [&] {
+          ++ran;
+          if (round % 3 == 0) loop_->RequestLoan();
+          done.store(true);
+        };
+        Guest guest(*loop_);
+        loop_->Post(task);
+        if (round % 7 == i) {
+          loop_->PostToOwner([&] {
+            EXPECT_EQ(std::this_thread::get_id(), own_);
+            ++owners_ran;
+          });
+        }
+        if (guest.entered()) {
+          ++visits;
+          if (!guest.RunUntil([&] { return done.load(); })) guest.HandBack();
+        }
+        while (!done.load()) std::this_thread::yield();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  int owners = 0;
+  for (int i = 0; i < kThreads; ++i) {
+    for (int round = 0; round < kRounds; ++round) owners += round % 7 == i;
+  }
+  Await([&] { EXPECT_EQ(ran, kThreads * kRounds); });
+  while (owners_ran.load() < owners) std::this_thread::yield();
+  RecordProperty("visits", visits);
 }
 
 }  // namespace
