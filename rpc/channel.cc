@@ -57,14 +57,13 @@ absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateOver(std::unique_ptr<tra
                                                              const ChannelOptions& options) {
   Endpoint::Options endpoint_options = EndpointOptions(options);
   if (absl::Status valid = ValidateSettings(endpoint_options.session.settings); !valid.ok()) return valid;
-  auto pools = std::make_shared<Pools>();
-  endpoint_options.keep_alive = pools;
+  auto shared = std::make_shared<Shared>();
+  endpoint_options.keep_alive = shared;
   std::shared_ptr<transport::LoopGroup> own;
   transport::LoopGroup* loops = options.loops;
   if (loops == nullptr) {
     absl::StatusOr<std::unique_ptr<transport::LoopGroup>> created =
-        transport::LoopGroup::Create(
-            {.threads = 1, .name = "ferry-channel", .poll_time = options.poll_time});
+        transport::LoopGroup::Create({.threads = 1, .name = "ferry-channel", .poll_time = options.poll_time});
     if (!created.ok()) return created.status();
     own = *std::move(created);
     loops = own.get();
@@ -72,14 +71,19 @@ absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateOver(std::unique_ptr<tra
   }
   std::shared_ptr<Endpoint> endpoint =
       Endpoint::Create(endpoint_options, loops->Next(), std::move(connector));
-  return std::unique_ptr<Channel>(new Channel(options, std::move(own), std::move(pools), std::move(endpoint)));
+  return std::unique_ptr<Channel>(
+      new Channel(options, std::move(own), std::move(shared), std::move(endpoint)));
 }
 
 Channel::Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
-                 std::shared_ptr<Pools> pools, std::shared_ptr<Endpoint> endpoint)
+                 std::shared_ptr<Shared> shared, std::shared_ptr<Endpoint> endpoint)
     : poll_time_(options.poll_time),
-      own_loops_(std::move(own_loops)), pools_(std::move(pools)), endpoint_(std::move(endpoint)) {}
+      own_loops_(std::move(own_loops)),
+      shared_(std::move(shared)),
+      endpoint_(std::move(endpoint)) {}
 
+// All of it is for the loop's own thread: a guest leaves first, and callbacks that it has left there come
+// first.
 Channel::~Channel() {
   const absl::Status why = absl::CancelledError("the channel was destroyed");
   transport::EventLoop& loop = endpoint_->loop();
@@ -87,11 +91,12 @@ Channel::~Channel() {
     // Waiting here could be waiting for a loop that waits for this one: the rest happens when this has
     // returned. What the calls still need, the loops too, goes with the last task.
     if (loop.InLoop()) endpoint_->Close(why);
-    loop.Post([endpoint = endpoint_, own_loops = std::move(own_loops_), why] { endpoint->Close(why); });
+    loop.PostToOwner(
+        [endpoint = endpoint_, own_loops = std::move(own_loops_), why] { endpoint->Close(why); });
     return;
   }
   absl::Notification closed;
-  loop.Post([this, &why, &closed] {
+  loop.PostToOwner([this, &why, &closed] {
     endpoint_->Close(why);
     TellWhenDone(*endpoint_, closed, 1000);
   });
@@ -102,7 +107,7 @@ Channel::~Channel() {
 
 // Callbacks that Close has run may have started calls, which fail in their turn; but not for ever.
 void Channel::TellWhenDone(Endpoint& endpoint, absl::Notification& closed, int rounds) {
-  endpoint.loop().Post([&endpoint, &closed, rounds] {
+  endpoint.loop().PostToOwner([&endpoint, &closed, rounds] {
     if (endpoint.has_failures() && rounds > 0) return TellWhenDone(endpoint, closed, rounds - 1);
     closed.Notify();
   });
@@ -149,15 +154,19 @@ void Channel::Run(const MethodDescriptor& method, const google::protobuf::Messag
 // Whether the loop could be had.
 bool Channel::RunAsGuest(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
                          const CallOptions& options, WaitedCall& call) {
-  transport::EventLoop::Guest guest(endpoint_->loop());
+  // The channel may be destroyed at any time from Start on; these last until the guest has left, for their
+  // end is the own thread's work.
+  Endpoint& endpoint = *endpoint_;
+  Shared& shared = *shared_;
+  const absl::Duration poll_time = poll_time_;
+  transport::EventLoop::Guest guest(endpoint.loop());
   if (!guest.entered()) return false;
   Start(method, request, options, call);
   const bool ended = guest.RunUntil([&call] { return call.ended(); });
-  if (ended && !endpoint_->has_calls()) return true;
+  if (ended && !endpoint.has_calls()) return true;
   // Others wait for the loop. They will again: the next guest is to come later.
-  const absl::Duration poll_time = poll_time_;
-  lone_calls_wanted_.store(std::min(8 * lone_calls_wanted_.load(std::memory_order_relaxed), kManyLoneCalls),
-                           std::memory_order_relaxed);
+  const int wanted = shared.lone_calls_wanted.load(std::memory_order_relaxed);
+  shared.lone_calls_wanted.store(std::min(8 * wanted, kManyLoneCalls), std::memory_order_relaxed);
   guest.HandBack();
   if (!ended) call.Wait(poll_time);
   return true;
@@ -166,12 +175,12 @@ bool Channel::RunAsGuest(const MethodDescriptor& method, const google::protobuf:
 // Whether callers have been alone for so long that it is worth lending them the loop.
 bool Channel::IsOneOfManyLoneCalls() {
   if (endpoint_->has_calls()) {
-    lone_calls_.store(0, std::memory_order_relaxed);
+    shared_->lone_calls.store(0, std::memory_order_relaxed);
     return false;
   }
-  const int calls = lone_calls_.load(std::memory_order_relaxed) + 1;
-  lone_calls_.store(calls, std::memory_order_relaxed);
-  return calls >= lone_calls_wanted_.load(std::memory_order_relaxed);
+  const int calls = shared_->lone_calls.load(std::memory_order_relaxed) + 1;
+  shared_->lone_calls.store(calls, std::memory_order_relaxed);
+  return calls >= shared_->lone_calls_wanted.load(std::memory_order_relaxed);
 }
 
 }  // namespace ferry

@@ -105,8 +105,8 @@ class Channel {
   // of it.
   template <typename Reply>
   ClientCallPool<Reply>* CallPool() {
-    absl::MutexLock lock(&pools_->mutex);
-    std::unique_ptr<AnyClientCallPool>& pool = pools_->by_type[&kTypeKey<Reply>];
+    absl::MutexLock lock(&shared_->mutex);
+    std::unique_ptr<AnyClientCallPool>& pool = shared_->pools[&kTypeKey<Reply>];
     if (pool == nullptr) pool = std::make_unique<ClientCallPool<Reply>>(endpoint_->loop());
     return static_cast<ClientCallPool<Reply>*>(pool.get());
   }
@@ -116,13 +116,22 @@ class Channel {
   template <typename T>
   static constexpr char kTypeKey = 0;
 
-  struct Pools {
+  // What lasts as long as the endpoint: for calls that end when the channel is gone.
+  struct Shared {
     absl::Mutex mutex;
-    absl::flat_hash_map<const void*, std::unique_ptr<AnyClientCallPool>> by_type ABSL_GUARDED_BY(mutex);
+    // By the type of the reply.
+    absl::flat_hash_map<const void*, std::unique_ptr<AnyClientCallPool>> pools ABSL_GUARDED_BY(mutex);
+
+    // How many blocking calls in a row had the channel for themselves, and how many it takes until the loop
+    // is asked to lend itself: more after each time that a guest was disturbed. Hints.
+    std::atomic<int> lone_calls{0};
+    std::atomic<int> lone_calls_wanted{kFewLoneCalls};
   };
+  static constexpr int kFewLoneCalls = 4;
+  static constexpr int kManyLoneCalls = 4096;
 
   Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
-          std::shared_ptr<Pools> pools, std::shared_ptr<Endpoint> endpoint);
+          std::shared_ptr<Shared> shared, std::shared_ptr<Endpoint> endpoint);
 
   bool Prepare(const MethodDescriptor& method, const CallOptions& options, size_t request_size,
                ClientCall& call);
@@ -133,16 +142,9 @@ class Channel {
   static void TellWhenDone(Endpoint& endpoint, absl::Notification& closed, int rounds);
 
   const absl::Duration poll_time_;
-  // How many blocking calls in a row had the channel for themselves, and how many it takes until the loop is
-  // asked to lend itself: more after each time that a guest was disturbed. Hints.
-  std::atomic<int> lone_calls_{0};
-  std::atomic<int> lone_calls_wanted_{kFewLoneCalls};
-  static constexpr int kFewLoneCalls = 4;
-  static constexpr int kManyLoneCalls = 4096;
-
   // Null if the options named a group.
   std::shared_ptr<transport::LoopGroup> own_loops_;
-  const std::shared_ptr<Pools> pools_;
+  const std::shared_ptr<Shared> shared_;
   const std::shared_ptr<Endpoint> endpoint_;
 };
 

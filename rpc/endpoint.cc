@@ -52,9 +52,11 @@ void Endpoint::StartElsewhere(ClientCall& call, const google::protobuf::MessageL
     if (waiting_.empty() && state_ == State::kReady) session = session_;
   }
   if (session == nullptr) return Wait(call, request, size);
+  // The call may end before StartOn returns, and its callback destroy the channel and this. The session keeps
+  // the loop.
+  transport::EventLoop& loop = loop_;
   StartOn(*session, call, request, size);
-  // The session keeps the loop.
-  loop_.EnsureRun();
+  loop.EnsureRun();
 }
 
 void Endpoint::FailUnfit(const ClientSession& session, ClientCall& call, size_t size) {

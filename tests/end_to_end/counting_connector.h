@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -23,6 +24,10 @@ struct StreamCounters {
   std::atomic<uint64_t> writes{0};
   std::atomic<uint64_t> bytes_read{0};
   std::atomic<uint64_t> bytes_written{0};
+  // Reads that found the end, or failed.
+  std::atomic<uint64_t> ends{0};
+  // The thread of the last read that brought something.
+  std::atomic<std::thread::id> reader{};
 };
 
 // A CountingStream is another stream that counts.
@@ -38,6 +43,11 @@ class CountingStream final : public transport::ByteStream {
     transport::IoResult result = stream_->Read(parts);
     ++counters_.reads;
     counters_.bytes_read += result.bytes;
+    if (result.bytes > 0) counters_.reader = std::this_thread::get_id();
+    if (result.state == transport::IoResult::State::kEnd ||
+        result.state == transport::IoResult::State::kFailed) {
+      ++counters_.ends;
+    }
     return result;
   }
   transport::IoResult Write(absl::Span<const iovec> parts) override {
