@@ -1,5 +1,7 @@
 #include "ferry/transport/clock.h"
 
+#include <sys/resource.h>
+
 #include <ctime>
 
 namespace ferry::transport {
@@ -14,6 +16,11 @@ class RealClock final : public Clock {
     timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return {int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec};
+  }
+
+  int64_t Interruptions() const override {
+    rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
   }
 };
 

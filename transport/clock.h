@@ -41,6 +41,10 @@ class Clock {
   virtual ~Clock() = default;
   virtual Instant Now() const = 0;
 
+  // How often the calling thread has lost its processor against its will: time in which that happened says
+  // nothing of what the thread did. 0 on clocks that stand still.
+  virtual int64_t Interruptions() const { return 0; }
+
   // The machine's clock (CLOCK_MONOTONIC). Never destroyed.
   static const Clock& Real();
 };
