@@ -14,15 +14,15 @@ void WaitedCall::Complete(absl::Status status) {
 }
 
 void WaitedCall::Wait(absl::Duration poll_time) {
-  // What this thread has learned about waiting, whatever for.
-  static thread_local transport::PollPolicy policy(poll_time);
+  // What this thread has learned about waiting, whatever for; for how long is each call's own matter.
+  static thread_local transport::PollPolicy policy(transport::PollPolicy::kMaxLimit);
   const transport::Clock& clock = transport::Clock::Real();
-  if (const int64_t nanos = poll_time > absl::ZeroDuration() ? policy.Begin(0) : 0; nanos > 0) {
-    const int64_t until = clock.Now().nanos + nanos;
+  if (poll_time > absl::ZeroDuration() && policy.Begin(0) > 0) {
+    const transport::Instant until = clock.Now() + poll_time;
     do {
       if (ended()) return policy.Found();
       std::this_thread::yield();
-    } while (clock.Now().nanos < until);
+    } while (clock.Now() < until);
     policy.Missed();
   }
   State expected = State::kRunning;

@@ -20,14 +20,17 @@ namespace ferry::transport {
 // Thread-compatible. Reads no clock.
 class PollPolicy {
  public:
+  // The longest limit: more is taken for this, so that the end of a time can be computed.
+  static constexpr absl::Duration kMaxLimit = absl::Hours(1);
+
   // `limit` bounds each time; zero or less: never polls.
   explicit PollPolicy(absl::Duration limit)
-      : limit_nanos_(std::max<int64_t>(absl::ToInt64Nanoseconds(limit), 0)) {}
+      : limit_nanos_(std::max<int64_t>(absl::ToInt64Nanoseconds(std::min(limit, kMaxLimit)), 0)) {}
 
   bool enabled() const { return limit_nanos_ > 0; }
 
-  // The thread, which has just worked for `worked_nanos`, has nothing to do. For how many nanoseconds it is to
-  // poll; 0: it is to block at once. Found or Missed follows if it polls.
+  // The thread, which has just worked for `worked_nanos`, has nothing to do. For how many nanoseconds it is
+  // to poll; 0: it is to block at once. Found or Missed follows if it polls.
   int64_t Begin(int64_t worked_nanos) {
     worked_nanos_ += (worked_nanos - worked_nanos_) / 4;
     if (worked_nanos_ > kLongBatchNanos) return 0;

@@ -31,7 +31,7 @@ TEST(PollPolicyTest, PollsForItsLimit) {
       {"less than a nanosecond", absl::Nanoseconds(1) / 4, 0},
       {"zero", absl::ZeroDuration(), 0},
       {"negative", absl::Seconds(-1), 0},
-      {"for ever", absl::InfiniteDuration(), INT64_MAX},
+      {"for ever", absl::InfiniteDuration(), absl::ToInt64Nanoseconds(PollPolicy::kMaxLimit)},
   };
   for (const auto& c : kCases) {
     SCOPED_TRACE(c.name);
