@@ -29,8 +29,9 @@ enum class Side : uint8_t { kClient, kServer };
 // Whether a valid header is that of a request, or of a response, which comes in one frame: CheckFrameUse finds
 // nothing wrong with it then if its sender is a client, or a server.
 constexpr bool IsWholeMessage(const transport::FrameHeader& header, transport::FrameType type) {
-  return (header.type == type) & (header.flags == transport::kEndStream) & (header.codec() == 0) &
-         (header.stream.slot() != 0);
+  const bool uncompressed = header.codec() == 0;
+  const bool of_call = header.stream.slot() != 0;
+  return (header.type == type) & (header.flags == transport::kEndStream) & uncompressed & of_call;
 }
 constexpr bool IsPlainRequest(const transport::FrameHeader& header) {
   return IsWholeMessage(header, transport::FrameType::kRequest);
