@@ -77,9 +77,10 @@ void EventLoop::Run() {
 
 // Lends the loop out, and returns when it is ours again.
 void EventLoop::Lend() {
+  // Before, for afterwards now_ is a guest's.
+  last_guest_.store(now_.nanos, std::memory_order_relaxed);
   State expected = State::kRunning;
   if (!state_.compare_exchange_strong(expected, State::kFree, std::memory_order_acq_rel)) return;
-  last_guest_.store(now_.nanos, std::memory_order_relaxed);
   for (;;) {
     const Instant last_guest{last_guest_.load(std::memory_order_relaxed)};
     const absl::Duration rest = last_guest + kLoanTime - clock_->Now();
