@@ -90,9 +90,13 @@ Channel::~Channel() {
   if (transport::EventLoop::InAnyLoop()) {
     // Waiting here could be waiting for a loop that waits for this one: the rest happens when this has
     // returned. What the calls still need, the loops too, goes with the last task.
-    if (loop.InLoop()) endpoint_->Close(why);
-    loop.PostToOwner(
-        [endpoint = endpoint_, own_loops = std::move(own_loops_), why] { endpoint->Close(why); });
+    if (loop.InLoop()) {
+      endpoint_->Close(why);
+      loop.PostToOwner([endpoint = endpoint_, own_loops = std::move(own_loops_)] {});
+    } else {
+      loop.PostToOwner(
+          [endpoint = endpoint_, own_loops = std::move(own_loops_), why] { endpoint->Close(why); });
+    }
     return;
   }
   absl::Notification closed;

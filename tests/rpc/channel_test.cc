@@ -3,6 +3,7 @@
 
 #include <sys/uio.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -14,11 +15,16 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "ferry/rpc/call_options.h"
 #include "ferry/rpc/in_process.h"
 #include "ferry/rpc/method.h"
 #include "ferry/rpc/server.h"
 #include "ferry/rpc/server_call.h"
+#include "ferry/transport/byte_stream.h"
+#include "ferry/transport/clock.h"
+#include "ferry/transport/connector.h"
+#include "ferry/transport/event_loop.h"
 #include "ferry/transport/io_result.h"
 #include "ferry/transport/memory_stream.h"
 #include "gmock/gmock.h"
@@ -126,6 +132,75 @@ TEST_F(ChannelTest, MayBeDestroyedInACallback) {
     done.Notify();
   });
   done.WaitForNotification();
+}
+
+// A connector whose streams write at once, but return from it only when the connector is gone, unless it is a
+// loop that writes.
+class LateConnector final : public transport::Connector {
+ public:
+  // `late` and `gone` must outlive the streams.
+  LateConnector(std::unique_ptr<transport::Connector> connector, std::atomic<bool>& late,
+                absl::Notification& gone)
+      : connector_(std::move(connector)), late_(late), gone_(gone) {}
+  ~LateConnector() override { gone_.Notify(); }
+
+  std::unique_ptr<Attempt> Connect(transport::EventLoop& loop, transport::Instant deadline,
+                                   Callback done) override {
+    return connector_->Connect(loop, deadline,
+                               [this, done = std::move(done)](
+                                   absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) mutable {
+                                 if (stream.ok())
+                                   stream = std::make_unique<LateStream>(*std::move(stream), late_, gone_);
+                                 std::move(done)(std::move(stream));
+                               });
+  }
+
+ private:
+  class LateStream final : public transport::ByteStream {
+   public:
+    LateStream(std::unique_ptr<transport::ByteStream> stream, std::atomic<bool>& late,
+               absl::Notification& gone)
+        : stream_(std::move(stream)), late_(late), gone_(gone) {}
+    absl::Status Watch(transport::EventLoop& loop, ReadyHandler& handler) override {
+      return stream_->Watch(loop, handler);
+    }
+    transport::IoResult Read(absl::Span<const iovec> parts) override { return stream_->Read(parts); }
+    transport::IoResult Write(absl::Span<const iovec> parts) override {
+      transport::IoResult result = stream_->Write(parts);
+      if (late_.load() && !transport::EventLoop::InAnyLoop()) gone_.WaitForNotification();
+      return result;
+    }
+    void FinishWriting() override { stream_->FinishWriting(); }
+    void Close() override { stream_->Close(); }
+    std::string peer() const override { return stream_->peer(); }
+
+   private:
+    const std::unique_ptr<transport::ByteStream> stream_;
+    std::atomic<bool>& late_;
+    absl::Notification& gone_;
+  };
+
+  const std::unique_ptr<transport::Connector> connector_;
+  std::atomic<bool>& late_;
+  absl::Notification& gone_;
+};
+
+TEST_F(ChannelTest, MayBeDestroyedInACallbackBeforeTheCallsStartReturns) {
+  std::atomic<bool> late{false};
+  absl::Notification gone;
+  channel_ = *Channel::CreateOver(std::make_unique<LateConnector>(
+      std::make_unique<transport::MemoryConnector>(
+          [this](std::unique_ptr<transport::ByteStream> stream) { return server_.Serve(std::move(stream)); }),
+      late, gone));
+  EchoStub stub(*channel_);
+  ASSERT_TRUE(stub.Echo(request_).ok());
+  late.store(true);
+  stub.Echo(request_, {}, [&](absl::StatusOr<Text> reply) {
+    EXPECT_TRUE(reply.ok()) << reply.status();
+    channel_.reset();
+  });
+  EXPECT_TRUE(gone.HasBeenNotified());
+  EXPECT_EQ(channel_, nullptr);
 }
 
 TEST_F(ChannelTest, RefusesToWaitInACallback) {
