@@ -422,10 +422,23 @@ size_t ServerSession::SendReply(ServerCall& call) {
   if (ABSL_PREDICT_FALSE(!plain)) {
     SendReplyWithHead(call, reply, size);
   } else {
-    SendMessage({.type = FrameType::kResponse, .stream = call.stream, .priority = call.priority}, reply, size,
-                *connection_);
+    SendPlainReply({.type = FrameType::kResponse, .stream = call.stream, .priority = call.priority}, reply,
+                   size);
   }
   return size;
+}
+
+void ServerSession::SendPlainReply(const MessageFrames& frames, const google::protobuf::MessageLite& reply,
+                                   size_t size) {
+  if (size > kMaxGathered) {
+    SendLarge(frames, reply, size, *connection_);
+  } else if (AppendMessage(frames, reply, size, *connection_) != Connection::Appended::kFlush) {
+    // The loop writes it at the end of its batch, or somebody is writing already.
+  } else if (Executor::MoreWaiting()) {
+    connection_->FlushAppendedOnLoop();
+  } else {
+    connection_->FlushAppended();
+  }
 }
 
 void ServerSession::SendReplyWithHead(ServerCall& call, const google::protobuf::MessageLite& reply,

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "ferry/rpc/budget.h"
 #include "ferry/rpc/executor.h"
+#include "ferry/rpc/message_frames.h"
 #include "ferry/rpc/method_table.h"
 #include "ferry/rpc/server_call.h"
 #include "ferry/rpc/wire.h"
@@ -138,6 +139,7 @@ class ServerSession final : public ServerCall::Owner,
 
   // What EndCall sends. Returns the reply's size on the wire.
   size_t SendReply(ServerCall& call);
+  void SendPlainReply(const MessageFrames& frames, const google::protobuf::MessageLite& reply, size_t size);
   void SendReplyWithHead(ServerCall& call, const google::protobuf::MessageLite& reply, size_t size);
   absl::Status WhyUnwanted(ServerCall& call, absl::Status status) const;
   void SendStatus(ServerCall& call, const absl::Status& status);

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <cstddef>
 
 #include "absl/strings/str_cat.h"
 
@@ -24,36 +25,66 @@ ThreadPool::ThreadPool(const Options& options) : queue_(std::max<size_t>(options
 
 ThreadPool::~ThreadPool() {
   {
-    absl::MutexLock lock(&mutex_);
+    transport::MutexLock lock(mutex_);
     stopping_ = true;
-    wake_.SignalAll();
+    idle_ = 0;
   }
+  wake_.release(static_cast<std::ptrdiff_t>(threads_.size()));
   for (std::thread& thread : threads_) thread.join();
 }
 
 size_t ThreadPool::Submit(absl::Span<Task* const> tasks) {
-  absl::MutexLock lock(&mutex_);
-  const size_t taken = std::min(tasks.size(), queue_.size() - count_);
-  for (size_t i = 0; i < taken; ++i) queue_[(first_ + count_++) % queue_.size()] = tasks[i];
-  for (size_t i = std::min(taken, idle_); i > 0; --i) wake_.Signal();
+  size_t taken;
+  bool wake;
+  {
+    transport::MutexLock lock(mutex_);
+    taken = std::min(tasks.size(), queue_.size() - count_);
+    size_t next = first_ + count_;
+    if (next >= queue_.size()) next -= queue_.size();
+    for (size_t i = 0; i < taken; ++i) {
+      queue_[next] = tasks[i];
+      if (++next == queue_.size()) next = 0;
+    }
+    count_ += taken;
+    wake = taken > 0 && TakeIdle();
+  }
+  if (wake) wake_.release();
   return taken;
 }
 
-void ThreadPool::Work() {
-  for (;;) {
-    Task* task;
-    {
-      absl::MutexLock lock(&mutex_);
+// Whether there is an idle thread, which is to be woken.
+bool ThreadPool::TakeIdle() {
+  if (idle_ == 0) return false;
+  --idle_;
+  return true;
+}
+
+// The next task, or nullptr when the pool ends.
+Executor::Task* ThreadPool::Take() {
+  Task* task;
+  bool more;
+  bool wake;
+  {
+    transport::MutexLock lock(mutex_);
+    while (count_ == 0) {
+      if (stopping_) return nullptr;
       ++idle_;
-      while (count_ == 0 && !stopping_) wake_.Wait(&mutex_);
-      --idle_;
-      if (count_ == 0) return;
-      task = queue_[first_];
-      first_ = (first_ + 1) % queue_.size();
-      --count_;
+      mutex_.Unlock();
+      wake_.acquire();
+      mutex_.Lock();
     }
-    task->Run();
+    task = queue_[first_];
+    if (++first_ == queue_.size()) first_ = 0;
+    more = --count_ > 0;
+    wake = more && TakeIdle();
   }
+  if (wake) wake_.release();
+  SetMoreWaiting(more);
+  return task;
+}
+
+void ThreadPool::Work() {
+  while (Task* task = Take()) task->Run();
 }
 
 }  // namespace ferry

@@ -3,17 +3,20 @@
 #define FERRY_RPC_THREAD_POOL_H_
 
 #include <cstddef>
+#include <semaphore>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "ferry/rpc/executor.h"
+#include "ferry/transport/mutex.h"
 
 namespace ferry {
 
-// A ThreadPool is an Executor of a fixed number of threads, made when it is.
+// A ThreadPool is an Executor of a fixed number of threads, made when it is. A thread that has taken a task while
+// others wait wakes another thread before it runs it: so all get to work when tasks take long, and few are woken
+// when they do not.
 //
 // Thread-safe. Destroying it runs the tasks that still wait, and waits for all of them; that must not happen
 // on one of its own threads.
@@ -35,9 +38,12 @@ class ThreadPool final : public Executor {
 
  private:
   void Work() ABSL_LOCKS_EXCLUDED(mutex_);
+  Task* Take() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool TakeIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  mutable absl::Mutex mutex_;
-  absl::CondVar wake_;
+  // Each release lets one idle thread go: it has been counted out of idle_ before.
+  std::counting_semaphore<> wake_{0};
+  mutable transport::Mutex mutex_;
   // A ring: the waiting tasks are the count_ from first_ on. Its size never changes.
   std::vector<Task*> queue_;
   size_t first_ ABSL_GUARDED_BY(mutex_) = 0;

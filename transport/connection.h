@@ -158,6 +158,8 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     return bytes;
   }
   void FlushAppended() ABSL_LOCKS_EXCLUDED(output_mutex_) { Flush(); }
+  // The same, but the loop does it: for a caller who is about to append more, as others may be.
+  void FlushAppendedOnLoop() { PostToLoop(&Connection::Flush); }
 
   // Writes what the stream takes just now, although the loop is in the middle of a batch: before Close, which
   // throws away what is not written. On the loop.
