@@ -98,9 +98,8 @@ class CallbackLoad {
                  [this](const absl::StatusOr<EchoReply>& reply) { End(Check(reply, load_.request_)); }));
       } else if (load_.work_.workload == Workload::kUnary) {
         // As an application would: passing the callback on costs as much as the stub does.
-        stub_.Echo(load_.request_, reply_, load_.options_, [this](const absl::Status& status) {
-          End(Check(status, load_.request_, reply_));
-        });
+        stub_.Echo(load_.request_, reply_, load_.options_,
+                   [this](const absl::Status& status) { End(Check(status, load_.request_, reply_)); });
       } else {
         Call(stub_, load_.work_.workload, load_.request_, reply_, load_.options_,
              StatusCallback(

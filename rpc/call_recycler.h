@@ -21,7 +21,8 @@ class CallRecycler {
   CallRecycler(const CallRecycler&) = delete;
   CallRecycler& operator=(const CallRecycler&) = delete;
 
-  // A call with an empty reply, new or used before; its request may hold what it held then. The caller owns it until it gives it to Return.
+  // A call with an empty reply, new or used before; its request may hold what it held then. The caller owns
+  // it until it gives it to Return.
   ServerCall& Take();
 
   // Takes a call back. Its messages are dropped when they may have grown large: `bytes` says how

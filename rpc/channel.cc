@@ -124,9 +124,9 @@ bool Channel::Prepare(const MethodDescriptor& method, const CallOptions& options
   if (call.reply_metadata != nullptr) *call.reply_metadata = {};
   if (const absl::Duration timeout = Timeout(method, options); timeout != absl::InfiniteDuration()) {
     if (timeout <= absl::ZeroDuration()) {
-      endpoint_->FailLater(call, absl::DeadlineExceededError(absl::StrCat(
-                                     "the timeout of ", method.full_name, " is ",
-                                     absl::FormatDuration(timeout), ", nothing was sent")));
+      endpoint_->FailLater(call, absl::DeadlineExceededError(
+                                     absl::StrCat("the timeout of ", method.full_name, " is ",
+                                                  absl::FormatDuration(timeout), ", nothing was sent")));
       return false;
     }
     call.deadline = endpoint_->loop().clock().Now() + timeout;

@@ -154,8 +154,8 @@ class AnyClientCallPool {
   virtual ~AnyClientCallPool() = default;
 };
 
-// A ClientCallPool keeps the call objects of callback calls with replies of one type, to use them again. Calls
-// end on the loop, so the loop keeps most of them, for the calls that callbacks start, without a lock.
+// A ClientCallPool keeps the call objects of callback calls with replies of one type, to use them again.
+// Calls end on the loop, so the loop keeps most of them, for the calls that callbacks start, without a lock.
 //
 // Thread-safe. `loop` must outlive the use, but not the pool.
 template <typename Reply>

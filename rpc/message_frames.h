@@ -86,11 +86,11 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline char* WriteBeforeMessage(const MessageFrames
 // The same in two steps, of which the second is Connection::FlushAppended; see there. Only a message of at
 // most kMaxGathered bytes may be given unencoded.
 transport::Connection::Appended AppendMessageSlowly(const MessageFrames& frames,
-                                                    const google::protobuf::MessageLite& message,
-                                                    size_t size, transport::Connection& connection);
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline transport::Connection::Appended AppendMessage(const MessageFrames& frames,
-                                                     const google::protobuf::MessageLite& message,
-                                                     size_t size, transport::Connection& connection) {
+                                                    const google::protobuf::MessageLite& message, size_t size,
+                                                    transport::Connection& connection);
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline transport::Connection::Appended AppendMessage(
+    const MessageFrames& frames, const google::protobuf::MessageLite& message, size_t size,
+    transport::Connection& connection) {
   char* out = connection.TryAppend(SizeBeforeMessage(frames) + size);
   if (out == nullptr) return AppendMessageSlowly(frames, message, size, connection);
   out = WriteBeforeMessage(frames, size, transport::kEndStream, out);

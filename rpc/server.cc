@@ -79,8 +79,8 @@ class Server::Core final : public ServerSession::Shared,
   absl::flat_hash_set<std::shared_ptr<ServerSession>> sessions ABSL_GUARDED_BY(mutex);
   bool shutting_down ABSL_GUARDED_BY(mutex) = false;
 
-  // Null if the options named others. The server ends their threads before it goes. The loops themselves stay:
-  // a call that is finished later, or just then, may still post to one.
+  // Null if the options named others. The server ends their threads before it goes. The loops themselves
+  // stay: a call that is finished later, or just then, may still post to one.
   std::unique_ptr<ThreadPool> own_executor;
   std::unique_ptr<transport::LoopGroup> own_loops;
 
@@ -99,9 +99,8 @@ absl::Status Server::Core::Start() {
   loops = options.loops;
   if (loops == nullptr) {
     const size_t threads = static_cast<size_t>(options.threads > 0 ? options.threads : Processors());
-    absl::StatusOr<std::unique_ptr<transport::LoopGroup>> created =
-        transport::LoopGroup::Create(
-            {.threads = threads, .name = "ferry-server", .poll_time = options.poll_time});
+    absl::StatusOr<std::unique_ptr<transport::LoopGroup>> created = transport::LoopGroup::Create(
+        {.threads = threads, .name = "ferry-server", .poll_time = options.poll_time});
     if (!created.ok()) return created.status();
     own_loops = *std::move(created);
     loops = own_loops.get();

@@ -172,8 +172,7 @@ ServerSession::Slot* ServerSession::FreeSlot(StreamId stream) {
 }
 
 void ServerSession::BreakForSlotInUse(StreamId stream) {
-  Break(
-      absl::InternalError(absl::StrCat("REQUEST frame is on slot ", stream.slot(), ", which is in use")));
+  Break(absl::InternalError(absl::StrCat("REQUEST frame is on slot ", stream.slot(), ", which is in use")));
 }
 
 // Breaks the connection if the request breaks the protocol, and refuses it otherwise.
@@ -401,7 +400,8 @@ absl::Status ServerSession::WhyUnwanted(ServerCall& call, absl::Status status) c
 void ServerSession::CountEnd(bool in_loop) {
   if (in_loop && !closed()) {
     --begun_;
-    if (last_calls_ && in_flight() == 0) loop_.Post([session = shared_from_this()] { session->CloseIfDone(); });
+    if (last_calls_ && in_flight() == 0)
+      loop_.Post([session = shared_from_this()] { session->CloseIfDone(); });
     return;
   }
   // The count below lets the loop close the connection, and others end the session.
@@ -445,9 +445,9 @@ void ServerSession::SendReplyWithHead(ServerCall& call, const google::protobuf::
                                       size_t size) {
   if (size > max_message_.load(std::memory_order_relaxed)) {
     return SendStatus(
-        call, absl::ResourceExhaustedError(absl::StrCat(
-                  "the reply of ", call.method->name(), " is ", size, " bytes, the client's limit is ",
-                  max_message_.load(std::memory_order_relaxed))));
+        call, absl::ResourceExhaustedError(absl::StrCat("the reply of ", call.method->name(), " is ", size,
+                                                        " bytes, the client's limit is ",
+                                                        max_message_.load(std::memory_order_relaxed))));
   }
   const ServerContext& context = call.context();
   absl::StatusOr<std::string> head = EncodeResponseHead(
@@ -504,8 +504,9 @@ void ServerSession::OnEndOfInput() {
   CloseIfDone();
 }
 
-// From now on the connection closes when the calls in flight have ended. Their ends count and then look at the
-// flag, which is set before we look at the count: in the one order of all, one of the two sees the last end.
+// From now on the connection closes when the calls in flight have ended. Their ends count and then look at
+// the flag, which is set before we look at the count: in the one order of all, one of the two sees the last
+// end.
 void ServerSession::SetLastCalls() {
   last_calls_ = true;
   ends_.fetch_or(kLastCalls);

@@ -14,9 +14,9 @@
 
 namespace ferry {
 
-// A ThreadPool is an Executor of a fixed number of threads, made when it is. A thread that has taken a task while
-// others wait wakes another thread before it runs it: so all get to work when tasks take long, and few are woken
-// when they do not.
+// A ThreadPool is an Executor of a fixed number of threads, made when it is. A thread that has taken a task
+// while others wait wakes another thread before it runs it: so all get to work when tasks take long, and few
+// are woken when they do not.
 //
 // Thread-safe. Destroying it runs the tasks that still wait, and waits for all of them; that must not happen
 // on one of its own threads.

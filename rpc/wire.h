@@ -26,8 +26,8 @@ namespace ferry {
 
 enum class Side : uint8_t { kClient, kServer };
 
-// Whether a valid header is that of a request, or of a response, which comes in one frame: CheckFrameUse finds
-// nothing wrong with it then if its sender is a client, or a server.
+// Whether a valid header is that of a request, or of a response, which comes in one frame: CheckFrameUse
+// finds nothing wrong with it then if its sender is a client, or a server.
 constexpr bool IsWholeMessage(const transport::FrameHeader& header, transport::FrameType type) {
   const bool uncompressed = header.codec() == 0;
   const bool of_call = header.stream.slot() != 0;

@@ -12,8 +12,8 @@ namespace {
 
 // One ready connection may not keep the loop from the others for longer than this many reads.
 constexpr int kReadsPerBatch = 16;
-// How much the loop appends in a batch before it writes. Much less would have the peer begin earlier, but small
-// writes cost both sides more than that gains.
+// How much the loop appends in a batch before it writes. Much less would have the peer begin earlier, but
+// small writes cost both sides more than that gains.
 constexpr size_t kEarlyFlush = 64 * 1024;
 // How long to go on reading, so that the peer can read our last words: closing earlier would reset the
 // connection.
@@ -69,7 +69,8 @@ void Connection::OnReady(bool readable, bool writable) {
 bool Connection::OnPoll() {
   loop_.AssertInLoop();
   const uint64_t reads = counters_.reads.load(std::memory_order_relaxed);
-  if (closed_ || end_of_input_ || held_size_ > 0 || reading_paused_.load(std::memory_order_relaxed)) return false;
+  if (closed_ || end_of_input_ || held_size_ > 0 || reading_paused_.load(std::memory_order_relaxed))
+    return false;
   const std::shared_ptr<Connection> self = shared_from_this();
   Read();
   return closed_ || end_of_input_ || counters_.reads.load(std::memory_order_relaxed) != reads;
@@ -217,7 +218,8 @@ void Connection::HandleEndOfInput() {
 // Whether reading must wait for output to shrink; it is then resumed by AfterFlush.
 bool Connection::PauseReading() {
   // The preface asks for no output, and its time runs.
-  if (!preface_done_ || waiting_output_.load() + loop_output_.bytes() <= options_.max_waiting_output) return false;
+  if (!preface_done_ || waiting_output_.load() + loop_output_.bytes() <= options_.max_waiting_output)
+    return false;
   reading_paused_.store(true);
   if (waiting_output_.load() + loop_output_.bytes() > options_.max_waiting_output / 2) return true;
   return !reading_paused_.exchange(false);

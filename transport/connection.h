@@ -116,10 +116,10 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Begins: appends our preface, unless that has to wait, and reads. On the loop.
   void Start();
 
-  // Lets `append`, which takes an Output&, append whole frames, and sees to it that they are written. `append`
-  // runs at once, perhaps under the output mutex: it must be quick and call nothing else of the connection's.
-  // Returns false, without running it, if the connection is closed or has finished writing. What happens
-  // before an append, on whatever thread, is sent before it. Thread-safe.
+  // Lets `append`, which takes an Output&, append whole frames, and sees to it that they are written.
+  // `append` runs at once, perhaps under the output mutex: it must be quick and call nothing else of the
+  // connection's. Returns false, without running it, if the connection is closed or has finished writing.
+  // What happens before an append, on whatever thread, is sent before it. Thread-safe.
   template <typename F>
   bool Send(F&& append) ABSL_LOCKS_EXCLUDED(output_mutex_) {
     const Appended appended = Append(std::forward<F>(append));
@@ -149,8 +149,8 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     loop_waiting_.store(loop_output_.bytes(), std::memory_order_relaxed);
     return Appended::kDone;
   }
-  // The same for a frame of `size` bytes, which the caller fills at once, if that can be had without more ado:
-  // where they go, or nullptr, and Append is to be asked.
+  // The same for a frame of `size` bytes, which the caller fills at once, if that can be had without more
+  // ado: where they go, or nullptr, and Append is to be asked.
   char* TryAppend(size_t size) ABSL_LOCKS_EXCLUDED(output_mutex_) {
     if (!loop_.InLoop() || !MayAppendUnlocked()) return nullptr;
     char* bytes = loop_output_.Append(size, [this](size_t n) { return AllocateOutput(n); });

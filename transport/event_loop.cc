@@ -24,8 +24,7 @@ absl::StatusOr<std::unique_ptr<EventLoop>> EventLoop::Create(const Options& opti
   if (options.buffers == nullptr) {
     own_buffers = std::make_unique<BufferPool>(BufferPool::Options{.clock = options.clock});
   }
-  return std::unique_ptr<EventLoop>(
-      new EventLoop(options, std::move(own_buffers), *std::move(epoll),
+  return std::unique_ptr<EventLoop>(new EventLoop(options, std::move(own_buffers), *std::move(epoll),
                                                   *std::move(wake_up), *std::move(own_turn)));
 }
 

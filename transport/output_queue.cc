@@ -29,8 +29,7 @@ void OutputQueue::TakeAll(OutputQueue& other) {
   if (other.empty()) return;
   // The usual case: all was written, and the two change their memory for each other's.
   if (empty()) return std::swap(*this, other);
-  for (size_t i = other.first_; i < other.pieces_.size(); ++i)
-    pieces_.push_back(std::move(other.pieces_[i]));
+  for (size_t i = other.first_; i < other.pieces_.size(); ++i) pieces_.push_back(std::move(other.pieces_[i]));
   bytes_ += other.bytes_;
   // Its block is in use by its pieces now.
   extend_last_ = false;

@@ -20,8 +20,8 @@ struct Outcome {
   std::string output;
 };
 
-// Runs `command` in a shell and waits for its end. What goes to standard error, where Ferry's server says that a
-// method is slow, is not in the outcome unless `command` redirects it.
+// Runs `command` in a shell and waits for its end. What goes to standard error, where Ferry's server says
+// that a method is slow, is not in the outcome unless `command` redirects it.
 inline Outcome RunProgram(const std::string& command) {
   FILE* pipe = popen(command.c_str(), "r");
   std::string output;
