@@ -17,7 +17,9 @@ bool CallTable::Grow(uint32_t max_slots) {
 
 ClientCall* CallTable::Abandon(StreamId stream) {
   Slot* slot = InUse(stream);
-  return slot == nullptr ? nullptr : std::exchange(slot->call, nullptr);
+  if (slot == nullptr || slot->call == nullptr) return nullptr;
+  ++abandoned_;
+  return std::exchange(slot->call, nullptr);
 }
 
 std::vector<StreamId> CallTable::Streams() const {
@@ -35,7 +37,7 @@ std::vector<ClientCall*> CallTable::TakeAll() {
   }
   slots_.clear();
   free_ = kNone;
-  in_use_ = 0;
+  in_use_ = abandoned_ = 0;
   return calls;
 }
 

@@ -53,6 +53,7 @@ class CallTable {
     --in_use_;
     slot->stream = stream.Next();
     slot->next_free = std::exchange(free_, stream.slot() - 1);
+    if (slot->call == nullptr) --abandoned_;
     return std::exchange(slot->call, nullptr);
   }
 
@@ -71,8 +72,9 @@ class CallTable {
   // The streams of all calls, in the order of their slots; those of abandoned ones are not among them.
   std::vector<transport::StreamId> Streams() const;
 
-  // Slots in use.
+  // Slots in use, those of abandoned calls among them; and calls.
   size_t in_use() const { return in_use_; }
+  size_t calls() const { return in_use_ - abandoned_; }
 
  private:
   static constexpr uint32_t kNone = UINT32_MAX;
@@ -99,6 +101,7 @@ class CallTable {
   // The slot that was freed last, as an index.
   uint32_t free_ = kNone;
   size_t in_use_ = 0;
+  size_t abandoned_ = 0;
 };
 
 }  // namespace ferry

@@ -184,7 +184,12 @@ bool Channel::IsOneOfManyLoneCalls() {
   }
   const int calls = shared_->lone_calls.load(std::memory_order_relaxed) + 1;
   shared_->lone_calls.store(calls, std::memory_order_relaxed);
-  return calls >= shared_->lone_calls_wanted.load(std::memory_order_relaxed);
+  const int wanted = shared_->lone_calls_wanted.load(std::memory_order_relaxed);
+  if (calls < wanted) return false;
+  // Each loan is a chance to be trusted sooner next time.
+  shared_->lone_calls.store(0, std::memory_order_relaxed);
+  shared_->lone_calls_wanted.store(std::max(wanted / 2, kFewLoneCalls), std::memory_order_relaxed);
+  return true;
 }
 
 }  // namespace ferry

@@ -82,10 +82,10 @@ class ClientSession final : public std::enable_shared_from_this<ClientSession>,
   // The longest head the server accepts. Thread-safe.
   uint32_t max_head() const { return max_head_.load(std::memory_order_relaxed); }
 
-  // Whether any slot is in use. Thread-safe.
+  // Whether there are calls that have not ended. Thread-safe.
   bool has_calls() ABSL_LOCKS_EXCLUDED(mutex_) {
     transport::MutexLock lock(mutex_);
-    return table_.in_use() > 0;
+    return table_.calls() > 0;
   }
 
   // Whether the server has ended a call. On the loop.

@@ -49,7 +49,8 @@ void Endpoint::StartElsewhere(ClientCall& call, const google::protobuf::MessageL
   std::shared_ptr<ClientSession> session;
   {
     transport::MutexLock lock(mutex_);
-    if (waiting_.empty() && state_ == State::kReady) session = session_;
+    // A loop that nobody runs may not know yet that the connection has ended: it is to look first.
+    if (waiting_.empty() && state_ == State::kReady && !loop_.is_free()) session = session_;
   }
   if (session == nullptr) return Wait(call, request, size);
   // The call may end before StartOn returns, and its callback destroy the channel and this. The session keeps

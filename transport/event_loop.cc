@@ -152,7 +152,10 @@ EventLoop::Guest::Guest(EventLoop& loop) : loop_(loop) {
   turn_.emplace(&loop);
   loop.run_by_guest_ = true;
   loop.now_ = loop.clock_->Now();
+  const int64_t last_guest = loop.last_guest_.load(std::memory_order_relaxed);
   loop.last_guest_.store(loop.now_.nanos, std::memory_order_relaxed);
+  // Nobody has looked for a while: a connection may have ended.
+  if (Instant{last_guest} + kTrustTime < loop.now_) loop.RunBatch(/*may_wait=*/false);
 }
 
 EventLoop::Guest::~Guest() {

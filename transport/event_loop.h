@@ -107,7 +107,8 @@ class ABSL_LOCKABLE EventLoop {
   // Thread-compatible. Tasks, timers and handlers run on the guest's thread meanwhile, but for PostToOwner's.
   class Guest {
    public:
-    // Takes the loop, if it is lent out and nobody runs it: entered() says so. `loop` must outlive this.
+    // Takes the loop, if it is lent out and nobody runs it: entered() says so. If nobody has run it for
+    // kTrustTime, handles what has come up meanwhile. `loop` must outlive this.
     explicit Guest(EventLoop& loop);
     // Gives it back: to the next guest or, if it is wanted or after HandBack, to its own thread.
     ~Guest();
@@ -163,6 +164,11 @@ class ABSL_LOCKABLE EventLoop {
   // no guest has come for kLoanTime, and when something is posted while nobody runs it. On the loop.
   void RequestLoan();
   static constexpr absl::Duration kLoanTime = absl::Microseconds(700);
+  static constexpr absl::Duration kTrustTime = absl::Microseconds(100);
+
+  // Whether the loop is lent out and nobody runs it just now: what it knows of its sockets may be out of
+  // date. Thread-safe.
+  bool is_free() const { return state_.load(std::memory_order_relaxed) == State::kFree; }
 
   // For a thread that has given the loop something to wait for other than by Post: sees to it that somebody
   // runs it. Thread-safe.

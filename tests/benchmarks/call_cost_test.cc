@@ -63,7 +63,7 @@ double Instructions(int calls, int in_flight) {
                    "ERMS,-LZCNT,-MOVBE,-SSSE3,"
                    "-SSE4_1,-SSE4_2 "
                    "valgrind --tool=callgrind --callgrind-out-file=/dev/null --vgdb=no benchmarks/one_loop ",
-                   calls, " ", in_flight));
+                   calls, " ", in_flight, " 2>&1"));
   EXPECT_EQ(outcome.exit_status, 0) << "valgrind is Debian's package of that name\n" << outcome.output;
   constexpr std::string_view kBefore = "Collected : ";
   const size_t at = outcome.output.find(kBefore);

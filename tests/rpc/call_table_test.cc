@@ -50,10 +50,13 @@ TEST(CallTableTest, KeepsTheSlotOfAnAbandonedCallUntilTheServerHasEndedIt) {
   const StreamId stream = *table.Open(calls[0], 1);
   EXPECT_EQ(table.Abandon(stream), &calls[0]);
   EXPECT_EQ(table.Abandon(stream), nullptr);
+  EXPECT_EQ(table.in_use(), 1u);
+  EXPECT_EQ(table.calls(), 0u);
   EXPECT_EQ(table.Find(stream), nullptr);
   EXPECT_EQ(table.Open(calls[1], 1), std::nullopt);
   EXPECT_EQ(table.Take(stream), nullptr);
   EXPECT_EQ(table.Open(calls[1], 1), StreamId::Make(1, 1));
+  EXPECT_EQ(table.calls(), 1u);
 }
 
 TEST(CallTableTest, IgnoresOtherGenerationsAndUnknownSlots) {
