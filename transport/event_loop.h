@@ -202,6 +202,12 @@ class ABSL_LOCKABLE EventLoop {
   // Tells `handler` of `events` (EPOLLIN | EPOLLET and so on) of `fd`, until Unwatch. REQUIRES: `fd` is not
   // watched, and neither does `handler` watch another.
   absl::Status Watch(const FileDescriptor& fd, uint32_t events, Handler& handler);
+  // Tells `handler` of other `events` of `fd` from now on, and at once of those that hold just now. Does
+  // nothing if `fd` is not watched any more. Unlike the rest Thread-safe; `fd` must be open and the loop
+  // there.
+  void ChangeWatch(const FileDescriptor& fd, uint32_t events, Handler& handler) const {
+    epoll_.Change(fd, events, &handler);
+  }
   // No handler of `fd` is called from now on, in this batch either.
   void Unwatch(const FileDescriptor& fd, Handler& handler);
 

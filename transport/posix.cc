@@ -66,6 +66,14 @@ absl::Status Epoll::Add(const FileDescriptor& fd, uint32_t events, void* data) {
   return absl::OkStatus();
 }
 
+void Epoll::Change(const FileDescriptor& fd, uint32_t events, void* data) const {
+  epoll_event event = {};
+  event.events = events;
+  event.data.ptr = data;
+  const int result = epoll_ctl(fd_.get(), EPOLL_CTL_MOD, fd.get(), &event);
+  FERRY_CHECK(result == 0 || errno == ENOENT, "a descriptor's events cannot be changed");
+}
+
 void Epoll::Remove(const FileDescriptor& fd) {
   const int result = epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd.get(), nullptr);
   FERRY_CHECK(result == 0, "a descriptor to unwatch is not watched");

@@ -51,6 +51,9 @@ class Epoll {
 
   // Begins to report `events` of `fd`, with `data` beside them. REQUIRES: `fd` is not in the set.
   absl::Status Add(const FileDescriptor& fd, uint32_t events, void* data);
+  // Reports `events` of `fd` from now on, and those at once that hold just now. Does nothing if `fd` is not
+  // in the set. Thread-safe.
+  void Change(const FileDescriptor& fd, uint32_t events, void* data) const;
   // REQUIRES: `fd` is in the set.
   void Remove(const FileDescriptor& fd);
 

@@ -11,6 +11,10 @@
 namespace ferry::transport {
 namespace {
 
+constexpr uint32_t kReadEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
+// Only while a write waits for room: a Unix socket has an event each time that the peer reads.
+constexpr uint32_t kAllEvents = kReadEvents | EPOLLOUT;
+
 IoResult Closed(const SocketAddress& peer) {
   return IoResult::Failed(
       absl::UnavailableError(absl::StrCat("the connection to ", peer.ToString(), " is closed")));
@@ -26,10 +30,12 @@ SocketStream::~SocketStream() { Close(); }
 absl::Status SocketStream::Watch(EventLoop& loop, ReadyHandler& handler) {
   loop.AssertInLoop();
   FERRY_CHECK(handler_ == nullptr, "a stream is watched twice");
-  const absl::Status watched = loop.Watch(socket_, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, *this);
+  // What OnEvents, and another thread's Write, may need at once.
+  handler_ = &handler;
+  loop_of_writes_.store(&loop, std::memory_order_release);
+  const absl::Status watched = loop.Watch(socket_, kAllEvents, *this);
   if (!watched.ok()) return watched;
   loop_ = &loop;
-  handler_ = &handler;
   return absl::OkStatus();
 }
 
@@ -42,7 +48,13 @@ IoResult SocketStream::Read(absl::Span<const iovec> parts) {
 
 IoResult SocketStream::Write(absl::Span<const iovec> parts) {
   if (closed_.load(std::memory_order_relaxed)) return Closed(peer_);
-  return Send(socket_, parts, peer_);
+  IoResult result = Send(socket_, parts, peer_);
+  if (result.state == IoResult::State::kWouldBlock) {
+    if (EventLoop* loop = loop_of_writes_.load(std::memory_order_acquire); loop != nullptr) {
+      loop->ChangeWatch(socket_, kAllEvents, *this);
+    }
+  }
+  return result;
 }
 
 void SocketStream::FinishWriting() { ShutdownWriting(socket_); }
@@ -58,6 +70,8 @@ void SocketStream::OnEvents(uint32_t events) {
   if (broken || (events & EPOLLRDHUP) != 0) no_more_events_.store(true, std::memory_order_relaxed);
   const bool readable = broken || (events & (EPOLLIN | EPOLLRDHUP)) != 0;
   const bool writable = broken || (events & EPOLLOUT) != 0;
+  // Before the handler is told: what it then finds full asks for the event again.
+  if ((events & EPOLLOUT) != 0) loop_->ChangeWatch(socket_, kReadEvents, *this);
   handler_->OnReady(readable, writable);
 }
 

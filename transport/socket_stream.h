@@ -42,6 +42,9 @@ class SocketStream final : public ByteStream, private EventLoop::Handler {
   // reading. Stored before the handler is told, which then reads: relaxed, since telling orders them.
   std::atomic<bool> no_more_events_{false};
 
+  // The loop, once it watches: for a Write that finds no room. The loop outlives all writes.
+  std::atomic<EventLoop*> loop_of_writes_{nullptr};
+
   // Belong to the loop.
   EventLoop* loop_ = nullptr;  // until Close
   ReadyHandler* handler_ = nullptr;
