@@ -49,7 +49,9 @@ IoResult SocketStream::Read(absl::Span<const iovec> parts) {
 IoResult SocketStream::Write(absl::Span<const iovec> parts) {
   if (closed_.load(std::memory_order_relaxed)) return Closed(peer_);
   IoResult result = Send(socket_, parts, peer_);
-  if (result.state == IoResult::State::kWouldBlock) {
+  const bool full = result.state == IoResult::State::kWouldBlock ||
+                    (result.state == IoResult::State::kDone && !result.more);
+  if (full) {
     if (EventLoop* loop = loop_of_writes_.load(std::memory_order_acquire); loop != nullptr) {
       loop->ChangeWatch(socket_, kAllEvents, *this);
     }
