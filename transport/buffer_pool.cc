@@ -233,7 +233,8 @@ absl::Cord MakeCord(Block block, absl::string_view part) {
   return absl::MakeCordFromExternal(part, [block = std::move(block)] {});
 }
 
-BufferPool::BufferPool(const Options& options) : core_(std::make_shared<Core>(options)) {}
+BufferPool::BufferPool(const Options& options)
+    : max_age_(options.max_age), core_(std::make_shared<Core>(options)) {}
 
 BufferPool::~BufferPool() { core_->StopKeeping(); }
 

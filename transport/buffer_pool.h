@@ -94,8 +94,10 @@ class BufferPool {
   // A block of at least `size` bytes, uninitialised. More than kMaxBlock is allocated exactly and never kept.
   Block Allocate(size_t size);
 
-  // Gives kept blocks older than Options::max_age back to the heap, but for those in caches.
+  // Gives kept blocks older than Options::max_age back to the heap, but for those in caches. An EventLoop
+  // does so by itself for the pool of its cache.
   void Trim();
+  absl::Duration max_age() const { return max_age_; }
 
   // While other threads use caches, a moment's approximation.
   Stats stats() const;
@@ -104,6 +106,7 @@ class BufferPool {
   const std::shared_ptr<Core>& core() const { return core_; }
 
  private:
+  const absl::Duration max_age_;
   std::shared_ptr<Core> core_;
 };
 
@@ -139,6 +142,8 @@ class BlockCache {
 
   // Gives the stock to the pool, which will trim it in time: for a thread that has nothing to do for a while.
   void Flush();
+
+  bool empty() const { return kept_bytes_.load(std::memory_order_relaxed) == 0; }
 
   // For ~Block: takes a block that nobody refers to any more, if it is of this cache's pool and of a size
   // that is kept.

@@ -38,7 +38,8 @@ EventLoop::EventLoop(const Options& options, std::unique_ptr<BufferPool> own_buf
       poll_policy_(options.poll_time),
       now_(clock_->Now()),
       scratch_(kScratchBytes),
-      blocks_(own_buffers_ != nullptr ? *own_buffers_ : *options.buffers) {}
+      blocks_(own_buffers_ != nullptr ? *own_buffers_ : *options.buffers),
+      trim_timer_([this] { Trim(); }) {}
 
 EventLoop::~EventLoop() {
   DropTasks();
@@ -267,6 +268,7 @@ bool EventLoop::PollOnce() {
 // Everything about waiting, and nothing else, happens here.
 size_t EventLoop::WaitForEvents(bool may_wait) {
   absl::Span<epoll_event> events = absl::MakeSpan(events_);
+  if (!trim_timer_.armed() && !blocks_.empty()) timers_.Arm(trim_timer_, now_ + blocks_.pool().max_age());
   const absl::Duration sleep = may_wait ? TimeToSleep() : absl::ZeroDuration();
   if (sleep <= absl::ZeroDuration()) return epoll_.Wait(events, absl::ZeroDuration());
 
@@ -277,6 +279,15 @@ size_t EventLoop::WaitForEvents(bool may_wait) {
   expected = State::kAsleep;
   state_.compare_exchange_strong(expected, State::kRunning, std::memory_order_acq_rel);
   return ready;
+}
+
+// Gives what was kept and not used for a while back to the heap. What the loop's own cache holds ages from
+// now on.
+void EventLoop::Trim() {
+  blocks_.Flush();
+  blocks_.pool().Trim();
+  if (blocks_.pool().stats().kept_bytes == 0) return;
+  timers_.Arm(trim_timer_, now_ + blocks_.pool().max_age());
 }
 
 absl::Duration EventLoop::TimeToSleep() {

@@ -247,6 +247,7 @@ class ABSL_LOCKABLE EventLoop {
 
   void Wake();
   void Lend();
+  void Trim();
   bool RunBatch(bool may_wait) ABSL_LOCKS_EXCLUDED(mutex_);
   bool Poll();
   bool PollOnce();
@@ -297,6 +298,8 @@ class ABSL_LOCKABLE EventLoop {
   std::vector<BatchHook*> hooks_;  // nullptr where a hook was run or removed
   std::vector<char> scratch_;
   BlockCache blocks_;
+  // Due when blocks that a quiet loop keeps are to be looked at; armed while there are any.
+  Timer trim_timer_;
 };
 
 }  // namespace ferry::transport

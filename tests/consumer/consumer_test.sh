@@ -34,6 +34,15 @@ fail() {
   exit 1
 }
 
+# Builds the target $1, which must fail and say each of the texts $2 and so on.
+fail_to_build() {
+  local output text
+  ! output=$(build "$1" 2>&1) || fail "$1 was built"
+  for text in "${@:2}"; do
+    [[ $output == *"$text"* ]] || fail "the error of $1 does not say '$text': $output"
+  done
+}
+
 # Adds the files of the folder $1 to the consumer's workspace. A BUILD file is named BUILD.consumer there, or Bazel would
 # take the folder for a package of Ferry's.
 add() {
@@ -109,3 +118,10 @@ add own_dependencies
 use_workspace "$consumer/WORKSPACE.own_dependencies"
 build //... @com_google_absl//consumer:marker @com_google_protobuf//consumer:marker
 call_greeter 'hello consumer'
+
+echo '== with mistakes'
+add bad_targets
+fail_to_build //bad:bad_timeout_ferry 'Generating Ferry services of //bad:bad_timeout_ferry failed' \
+  'bad_timeout.proto: Sleeper.Sleep: timeout is -1s, must be at least 1us'
+fail_to_build //bad:no_proto_ferry '//bad:no_proto_ferry' "'//bad:no_proto'" ProtoInfo
+fail_to_build //no_deps:no_deps_ferry 'ferry_cc_library //no_deps:no_deps_ferry: deps is empty'

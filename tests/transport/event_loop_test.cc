@@ -220,6 +220,21 @@ TEST_F(EventLoopTest, KeepsBlocksDroppedOnItsThread) {
   EXPECT_EQ(loop_->blocks().pool().stats().heap_allocations, 1u);
 }
 
+TEST_F(EventLoopTest, GivesBlocksBackThatNobodyUsesForAWhile) {
+  if (!BufferPool::kKeepsBlocks) GTEST_SKIP() << "nothing is kept under AddressSanitizer";
+  RunIn(*loop_, [&] { loop_->blocks().Allocate(BufferPool::kMinBlock); });
+  const BufferPool& pool = loop_->blocks().pool();
+  loop_->RunUntilIdle();
+  EXPECT_GT(pool.stats().kept_bytes, 0);
+  // The first time has them leave the loop's cache, where they have no age.
+  for (int i = 0; i < 2; ++i) {
+    clock_.Advance(pool.max_age());
+    loop_->RunUntilIdle();
+  }
+  EXPECT_EQ(pool.stats().kept_bytes, 0);
+  EXPECT_EQ(loop_->timers().next_due(), Instant::Infinite());
+}
+
 TEST_F(EventLoopTest, LendsScratchMemory) {
   RunIn(*loop_, [&] {
     ASSERT_EQ(loop_->scratch().size(), EventLoop::kScratchBytes);
