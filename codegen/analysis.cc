@@ -76,7 +76,7 @@ NameScope HidingNames(const NameScope& class_scope) {
 // The class of `message` as the classes of a service of `file` can call it: by its short name if it lives in
 // the same namespace and nothing hides it there.
 std::string MessageClass(const Descriptor& message, const FileDescriptor& file, const NameScope& hidden) {
-  const std::string name = google::protobuf::compiler::cpp::ClassName(&message);
+  std::string name = google::protobuf::compiler::cpp::ClassName(&message);
   const bool same_namespace = std::string(message.file()->package()) == std::string(file.package());
   if (same_namespace && !hidden.Contains(name)) return name;
   return google::protobuf::compiler::cpp::QualifiedClassName(&message);

@@ -34,6 +34,7 @@ bool Generator::GenerateAll(const std::vector<const FileDescriptor*>& files, con
     return false;
   }
   std::vector<File> models;
+  models.reserve(files.size());
   std::vector<std::string> errors;
   for (const FileDescriptor* file : files) models.push_back(Analyze(*file, method_id_, errors));
   if (!errors.empty()) {

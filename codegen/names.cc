@@ -177,7 +177,7 @@ std::string NameScope::Take(std::string name) {
 }
 
 std::string CppNamespace(const FileDescriptor& file) {
-  const std::string package(file.package());
+  const std::string& package = file.package();
   if (package.empty()) return "";
   std::vector<std::string> parts = absl::StrSplit(package, '.');
   for (std::string& part : parts) {
@@ -190,7 +190,7 @@ NameScope NamesInNamespace(const FileDescriptor& file) {
   NameScope scope;
   std::set<const FileDescriptor*> files;
   AddWithImports(file, files);
-  const std::string package(file.package());
+  const std::string& package = file.package();
   for (const FileDescriptor* other : files) {
     const std::string other_package(other->package());
     if (other_package == package) ReserveDeclarations(*other, scope);

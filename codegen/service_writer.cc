@@ -40,9 +40,9 @@ Signature StartHandler(const Method& method) {
 }
 
 std::string FullNameField(absl::string_view name) {
-  const std::string line = absl::StrCat("        .full_name = \"", name, "\",\n");
+  std::string line = absl::StrCat("        .full_name = \"", name, "\",\n");
   if (Fits(line.size() - 1)) return line;
-  const std::string below = absl::StrCat("            \"", name, "\",\n");
+  std::string below = absl::StrCat("            \"", name, "\",\n");
   if (Fits(below.size() - 1)) return absl::StrCat("        .full_name =\n", below);
   const size_t method = name.find('/') + 1;
   const std::string first = absl::StrCat("\"", name.substr(0, method), "\"\n");

@@ -214,7 +214,7 @@ void Endpoint::OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>
   Pump();
 }
 
-void Endpoint::OnConnectFailed(absl::Status why) {
+void Endpoint::OnConnectFailed(const absl::Status& why) {
   const std::shared_ptr<Endpoint> self = shared_from_this();
   const double bound = std::min(absl::ToDoubleSeconds(options_.max_backoff),
                                 absl::ToDoubleSeconds(options_.min_backoff) * std::exp2(failures_in_a_row_));
@@ -305,7 +305,7 @@ void Endpoint::ArmTimer() {
   }
 }
 
-void Endpoint::Close(absl::Status why) {
+void Endpoint::Close(const absl::Status& why) {
   loop_.AssertInLoop();
   const std::shared_ptr<Endpoint> self = shared_from_this();
   std::deque<ClientCall*> waiting;

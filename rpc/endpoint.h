@@ -67,7 +67,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   void FailLater(ClientCall& call, absl::Status why);
 
   // Ends every call with `why`, and closes. Calls started afterwards end so too. On the loop.
-  void Close(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Close(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Whether calls that could not be sent are still to be ended. Thread-safe.
   bool has_failures() const { return failures_to_tell_.load(std::memory_order_acquire) > 0; }
@@ -103,7 +103,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   void SendWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
   void Connect() ABSL_LOCKS_EXCLUDED(mutex_);
   void OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) ABSL_LOCKS_EXCLUDED(mutex_);
-  void OnConnectFailed(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnConnectFailed(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnTimer() ABSL_LOCKS_EXCLUDED(mutex_);
   void EndExpired() ABSL_LOCKS_EXCLUDED(mutex_);
   void ArmTimer() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -368,7 +368,7 @@ void ServerSession::RunCall(ServerCall& call) {
 // ---------------------------------------------------------------- Ending
 
 void ServerSession::EndCall(ServerCall& call, absl::Status status) {
-  if (ABSL_PREDICT_FALSE(call.context().cancelled())) status = WhyUnwanted(call, std::move(status));
+  if (ABSL_PREDICT_FALSE(call.context().cancelled())) status = WhyUnwanted(call, status);
   // Before the answer is written: the client may use the slot again as soon as it has it.
   std::exchange(call.place, nullptr)->store(nullptr, std::memory_order_release);
   size_t bytes = 0;
@@ -387,7 +387,7 @@ void ServerSession::EndCall(ServerCall& call, absl::Status status) {
 }
 
 // How a call ends that nobody waits for any more, and that would have ended with `status`.
-absl::Status ServerSession::WhyUnwanted(ServerCall& call, absl::Status status) const {
+absl::Status ServerSession::WhyUnwanted(ServerCall& call, const absl::Status& status) const {
   if (call.context().expired()) {
     return absl::DeadlineExceededError(
         absl::StrCat("deadline of ", absl::FormatDuration(call.context().timeout()),

@@ -141,7 +141,7 @@ class ServerSession final : public ServerCall::Owner,
   size_t SendReply(ServerCall& call);
   void SendPlainReply(const MessageFrames& frames, const google::protobuf::MessageLite& reply, size_t size);
   void SendReplyWithHead(ServerCall& call, const google::protobuf::MessageLite& reply, size_t size);
-  absl::Status WhyUnwanted(ServerCall& call, absl::Status status) const;
+  absl::Status WhyUnwanted(ServerCall& call, const absl::Status& status) const;
   void SendStatus(ServerCall& call, const absl::Status& status);
 
   // Constant.

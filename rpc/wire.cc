@@ -21,8 +21,6 @@ using ::ferry::transport::kCompressed;
 using ::ferry::transport::kConnectionStream;
 using ::ferry::transport::kEndStream;
 using ::ferry::transport::kMore;
-using ::ferry::transport::LoadLittleEndian;
-using ::ferry::transport::StoreLittleEndian;
 
 // ---- Frames
 

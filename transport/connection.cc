@@ -455,7 +455,7 @@ void Connection::OnWriteTimeout() {
 
 // ---------------------------------------------------------------- The end
 
-void Connection::Close(absl::Status why) {
+void Connection::Close(const absl::Status& why) {
   loop_.AssertInLoop();
   if (std::exchange(closed_, true)) return;
   const std::shared_ptr<Connection> self = shared_from_this();

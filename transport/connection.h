@@ -132,7 +132,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
 
   // Closes, without waiting for output. The handler is told before this returns, unless it was told already.
   // On the loop.
-  void Close(absl::Status why) ABSL_LOCKS_EXCLUDED(output_mutex_);
+  void Close(const absl::Status& why) ABSL_LOCKS_EXCLUDED(output_mutex_);
 
   // Closes once what was appended is written and the peer has closed too, so that it can read the last of it;
   // a second later at the latest. What the peer still sends is thrown away. On the loop.

@@ -214,14 +214,14 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Create(const Address& addres
   absl::StatusOr<SocketAddress> bound = LocalAddress(sockets->front());
   if (!bound.ok()) return bound.status();
   listener->address_ = *bound;
-  listener->Start(*std::move(sockets), options, loops, std::move(handler));
+  listener->Start(*std::move(sockets), options, loops, handler);
   return listener;
 }
 
 Listener::Listener(std::unique_ptr<SocketFile> file) : file_(std::move(file)) {}
 
 void Listener::Start(std::vector<FileDescriptor> sockets, const Options& options, LoopGroup& loops,
-                     std::shared_ptr<Handler> handler) {
+                     const std::shared_ptr<Handler>& handler) {
   if (sockets.size() < loops.size()) spread_ = &loops;
   for (size_t i = 0; i < sockets.size(); ++i) {
     acceptors_.push_back(std::make_unique<Acceptor>(std::move(sockets[i]), address_, options, loops.loop(i),

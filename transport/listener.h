@@ -51,7 +51,8 @@ class Listener {
   // at all. A socket file that no server listens on any more is replaced. `loops` is not owned and must
   // outlive the listener.
   static absl::StatusOr<std::unique_ptr<Listener>> Create(const Address& address, const Options& options,
-                                                          LoopGroup& loops, std::shared_ptr<Handler> handler);
+                                                          LoopGroup& loops,
+                                                          const std::shared_ptr<Handler>& handler);
 
   // Stops accepting; returns when no handler runs any more. Removes the file of a Unix socket, unless it has
   // been replaced meanwhile.
@@ -68,7 +69,7 @@ class Listener {
 
   explicit Listener(std::unique_ptr<SocketFile> file);
   void Start(std::vector<FileDescriptor> sockets, const Options& options, LoopGroup& loops,
-             std::shared_ptr<Handler> handler);
+             const std::shared_ptr<Handler>& handler);
 
   SocketAddress address_;
   // The file of a Unix socket; null without one.

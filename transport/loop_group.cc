@@ -141,7 +141,7 @@ absl::Status LoopGroup::StartThread(size_t index, const Options& options) {
   pthread_t thread;
   const int error = pthread_create(&thread, attributes.get(), &RunThread, start.get());
   if (error != 0) return ErrorStatus(error, absl::StrCat("cannot start thread ", name, where));
-  start.release();  // the thread owns it now
+  static_cast<void>(start.release());  // the thread owns it now
   threads_.push_back(thread);
   return absl::OkStatus();
 }

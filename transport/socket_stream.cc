@@ -33,7 +33,7 @@ absl::Status SocketStream::Watch(EventLoop& loop, ReadyHandler& handler) {
   // What OnEvents, and another thread's Write, may need at once.
   handler_ = &handler;
   loop_of_writes_.store(&loop, std::memory_order_release);
-  const absl::Status watched = loop.Watch(socket_, kAllEvents, *this);
+  absl::Status watched = loop.Watch(socket_, kAllEvents, *this);
   if (!watched.ok()) return watched;
   loop_ = &loop;
   return absl::OkStatus();

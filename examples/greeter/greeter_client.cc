@@ -66,7 +66,7 @@ void CallbackInto(GreeterStub& greeter, const GreetRequest& request) {
   absl::Notification done;
   GreetReply reply;
   bool replied = false;
-  greeter.Greet(request, reply, {}, [&](absl::Status status) {
+  greeter.Greet(request, reply, {}, [&](const absl::Status& status) {
     Print("callback, into a reply", status, reply.text());
     replied = status.ok();
     done.Notify();

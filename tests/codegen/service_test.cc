@@ -19,8 +19,6 @@
 namespace {
 
 using google::protobuf::Empty;
-using google::protobuf::Timestamp;
-using tests::codegen::everyday::ClockService;
 using tests::codegen::everyday::Key;
 using tests::codegen::everyday::Key_Range;
 using tests::codegen::everyday::LaterService;

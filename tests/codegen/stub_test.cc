@@ -116,7 +116,7 @@ TEST_P(StubFormsTest, CallbackGetsAFreshReply) {
 
 TEST_P(StubFormsTest, CallbackGetsAnError) {
   absl::Notification done;
-  stub_->Look(KeyOf("y"), {}, [&done](absl::StatusOr<Key_Range> reply) {
+  stub_->Look(KeyOf("y"), {}, [&done](const absl::StatusOr<Key_Range>& reply) {
     EXPECT_EQ(reply.status(), absl::NotFoundError("only x"));
     done.Notify();
   });
@@ -126,7 +126,7 @@ TEST_P(StubFormsTest, CallbackGetsAnError) {
 TEST_P(StubFormsTest, CallbackFillsTheCallersReply) {
   absl::Notification done;
   Key_Range reply;
-  stub_->Look(KeyOf("x"), reply, {}, [&done](absl::Status status) {
+  stub_->Look(KeyOf("x"), reply, {}, [&done](const absl::Status& status) {
     EXPECT_EQ(status, absl::OkStatus());
     done.Notify();
   });
@@ -139,9 +139,9 @@ TEST(StubInterfaceTest, HandsTheOptionsToTheFormThatAFakeImplements) {
   Key_Range reply;
   fake.Look(Key(), {.timeout = absl::Seconds(1)}).IgnoreError();
   EXPECT_EQ(fake.last_timeout, absl::Seconds(1));
-  fake.Look(Key(), {.timeout = absl::Seconds(2)}, [](absl::StatusOr<Key_Range>) {});
+  fake.Look(Key(), {.timeout = absl::Seconds(2)}, [](const absl::StatusOr<Key_Range>&) {});
   EXPECT_EQ(fake.last_timeout, absl::Seconds(2));
-  fake.Look(Key(), reply, {.timeout = absl::Seconds(3)}, [](absl::Status) {});
+  fake.Look(Key(), reply, {.timeout = absl::Seconds(3)}, [](const absl::Status&) {});
   EXPECT_EQ(fake.last_timeout, absl::Seconds(3));
 }
 

@@ -78,6 +78,7 @@ TEST_P(ConcurrencyTest, ThreadsShareAChannel) {
   Served served(GetParam());
   Tally tally;
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (uint64_t i = 0; i < kCalls; ++i) {
@@ -121,15 +122,16 @@ class Chains {
       return;
     }
     const StubMethod& method = kEchoes[id % 3];
-    (stub_.*method.callback_fresh)(MessageOf(id, SizeOf(id)), {}, [this, id](absl::StatusOr<Message> reply) {
-      ++ended_[id];
-      if (!reply.ok()) {
-        ++tally_.failed;
-      } else {
-        ++(Matches(MessageOf(id, SizeOf(id)), reply) ? tally_.right : tally_.wrong);
-      }
-      Next();
-    });
+    (stub_.*method.callback_fresh)(
+        MessageOf(id, SizeOf(id)), {}, [this, id](const absl::StatusOr<Message>& reply) {
+          ++ended_[id];
+          if (!reply.ok()) {
+            ++tally_.failed;
+          } else {
+            ++(Matches(MessageOf(id, SizeOf(id)), reply) ? tally_.right : tally_.wrong);
+          }
+          Next();
+        });
   }
 
   ConformanceStub& stub_;
@@ -215,7 +217,7 @@ TEST_P(ConcurrencyTest, AChannelMayBeDestroyedInsideItsCallback) {
     std::unique_ptr<Channel> channel = served.NewChannel();
     ConformanceStub stub(*channel);
     StartCalls(stub, kCalls, tally, ended);
-    stub.EchoInline(Message(), {}, [&](absl::StatusOr<Message>) {
+    stub.EchoInline(Message(), {}, [&](const absl::StatusOr<Message>&) {
       channel.reset();
       destroyed.Notify();
     });
@@ -235,7 +237,7 @@ TEST_P(ConcurrencyTest, AChannelMayBeDestroyedInsideACallbackOfAnother) {
   std::unique_ptr<Channel> channel = served.NewChannel();
   ConformanceStub stub(*channel);
   StartCalls(stub, kCalls, tally, ended);
-  served.stub->EchoInline(Message(), {}, [&](absl::StatusOr<Message>) {
+  served.stub->EchoInline(Message(), {}, [&](const absl::StatusOr<Message>&) {
     channel.reset();
     destroyed.Notify();
   });
@@ -289,7 +291,7 @@ TEST_P(ConcurrencyTest, CallsMayBeFinishedWhileTheirServerIsDestroyed) {
     Tally tally;
     absl::BlockingCounter ended(kCalls);
     for (int i = 0; i < kCalls; ++i) {
-      served.stub->Hold(Message(), {}, [&](absl::StatusOr<Message> reply) {
+      served.stub->Hold(Message(), {}, [&](const absl::StatusOr<Message>& reply) {
         ++(reply.ok() ? tally.right : tally.failed);
         ended.DecrementCount();
       });
@@ -323,7 +325,7 @@ TEST_P(ConcurrencyTest, ConnectionsComeAndGoWhileOthersWork) {
     ConformanceStub stub(*channel);
     if (i % 3 == 0) continue;
     // Dropped while it connects, or when it is connected.
-    stub.EchoExecutor(MessageOf(1, 100), {}, [&](absl::StatusOr<Message>) { ++ends; });
+    stub.EchoExecutor(MessageOf(1, 100), {}, [&](const absl::StatusOr<Message>&) { ++ends; });
     if (i % 3 == 2) continue;
     EXPECT_TRUE(stub.EchoInline(MessageOf(2, 100)).ok());
   }

@@ -124,7 +124,7 @@ TEST(ConnectionTest, ComesBackWhenTheServerDoes) {
 TEST(ConnectionTest, ThatIsLostFailsItsCalls) {
   Served served;
   Later<absl::Status> ended;
-  served.stub->Hold(Message(), {}, [&](absl::StatusOr<Message> reply) { ended.Set(reply.status()); });
+  served.stub->Hold(Message(), {}, [&](const absl::StatusOr<Message>& reply) { ended.Set(reply.status()); });
   HeldCall held = served.service.TakeHeld();
   served.server.reset();
   EXPECT_EQ(ended.Wait().code(), StatusCode::kUnavailable) << ended.Wait();
@@ -138,6 +138,7 @@ TEST(ConnectionTest, ThatIsLostFailsItsCalls) {
 TEST(ConnectionTest, OfEachChannelIsItsOwn) {
   Served served;
   std::vector<std::unique_ptr<Channel>> channels;
+  channels.reserve(10);
   for (int i = 0; i < 10; ++i) channels.push_back(served.NewChannel());
   std::vector<std::string> peers;
   for (const std::unique_ptr<Channel>& channel : channels) {

@@ -116,7 +116,9 @@ TEST(CostTest, CallsAllocateNothing) {
       {"callback, reused reply",
        [&](int calls) {
          Chain chain{.left = calls};
-         chain.start = [&] { stub.EchoInline(request, reply, {}, [&chain](absl::Status) { chain.Next(); }); };
+         chain.start = [&] {
+           stub.EchoInline(request, reply, {}, [&chain](const absl::Status&) { chain.Next(); });
+         };
          chain.Run();
        },
        kLimit},
@@ -124,7 +126,7 @@ TEST(CostTest, CallsAllocateNothing) {
        [&](int calls) {
          Chain chain{.left = calls};
          chain.start = [&] {
-           stub.EchoInline(request, {}, [&chain](absl::StatusOr<Message>) { chain.Next(); });
+           stub.EchoInline(request, {}, [&chain](const absl::StatusOr<Message>&) { chain.Next(); });
          };
          chain.Run();
        },
@@ -163,7 +165,8 @@ TEST(CostTest, CallsInFlightTogetherShareReadsAndWrites) {
         if (running.fetch_sub(1) == 1) done.Notify();
         return;
       }
-      counted.stub->EchoInline(request, replies[lane], {}, [&next, lane](absl::Status) { next(lane); });
+      counted.stub->EchoInline(request, replies[lane], {},
+                               [&next, lane](const absl::Status&) { next(lane); });
     };
     for (int lane = 0; lane < kInFlight; ++lane) next(lane);
     FERRY_CHECK(done.WaitForNotificationWithTimeout(kLongTime), "calls did not end");

@@ -122,7 +122,7 @@ TEST(DeadlineTest, EndsManyCallsEachAtItsTime) {
   for (size_t i = 0; i < ended.size(); ++i) {
     // The later calls have the earlier deadlines.
     served.stub->Hold(Message(), {.timeout = absl::Milliseconds(200 - i)},
-                      [&ended, i](absl::StatusOr<Message> reply) { ended[i].Set(reply.status()); });
+                      [&ended, i](const absl::StatusOr<Message>& reply) { ended[i].Set(reply.status()); });
   }
   for (Later<absl::Status>& status : ended) EXPECT_EQ(status.Wait().code(), StatusCode::kDeadlineExceeded);
 }
@@ -136,9 +136,9 @@ TEST(CancelTest, DestroyingTheChannelCancelsItsCalls) {
     std::unique_ptr<Channel> channel = served.NewChannel();
     ConformanceStub stub(*channel);
     Later<absl::Status> ended, ended_too;
-    stub.Hold(Message(), {}, [&](absl::StatusOr<Message> reply) { ended.Set(reply.status()); });
+    stub.Hold(Message(), {}, [&](const absl::StatusOr<Message>& reply) { ended.Set(reply.status()); });
     stub.WaitUntilCancelled(Message(), {},
-                            [&](absl::StatusOr<Message> reply) { ended_too.Set(reply.status()); });
+                            [&](const absl::StatusOr<Message>& reply) { ended_too.Set(reply.status()); });
     HeldCall held = served.service.TakeHeld();
     ASSERT_TRUE(served.service.WaitForWaiting(1));
     EXPECT_FALSE(held.context().cancelled());

@@ -179,7 +179,7 @@ TEST_P(GuestTest, DeadlinesEndTheCallsThatALoneCallerLeavesBehind) {
     channel.BecomeGuest();
     Later<absl::Status> ended;
     channel.stub().Hold(Message(), {.timeout = absl::Milliseconds(5)},
-                        [&](absl::StatusOr<Message> reply) { ended.Set(reply.status()); });
+                        [&](const absl::StatusOr<Message>& reply) { ended.Set(reply.status()); });
     EXPECT_EQ(ended.Wait().code(), StatusCode::kDeadlineExceeded) << ended.Wait();
     served_.service.TakeHeld();
   }
@@ -193,7 +193,7 @@ TEST_P(GuestTest, NoCallbackRunsOnAThreadThatWaits) {
     fails.set_code(static_cast<int>(StatusCode::kNotFound));
     std::vector<Later<std::thread::id>> ran(4);
     const auto tell = [&](size_t i) {
-      return [&ran, i](absl::StatusOr<Message>) {
+      return [&ran, i](const absl::StatusOr<Message>&) {
         EXPECT_TRUE(transport::EventLoop::InAnyLoop());
         ran[i].Set(std::this_thread::get_id());
       };
@@ -221,7 +221,7 @@ TEST_P(GuestTest, CallbacksAndLoneCallersGoTogether) {
     while (started.load() < kCalls) {
       // One at a time, with time in between in which the other is alone.
       const int next = ++started;
-      channel.stub().EchoInline(Message(), {}, [&](absl::StatusOr<Message> reply) {
+      channel.stub().EchoInline(Message(), {}, [&](const absl::StatusOr<Message>& reply) {
         EXPECT_TRUE(reply.ok()) << reply.status();
         EXPECT_NE(std::this_thread::get_id(), waits);
         ++ended;
@@ -283,7 +283,7 @@ TEST_P(GuestTest, DestroyingTheChannelEndsTheCallOfALoneCaller) {
     // And those of others, whose callbacks have returned by then.
     std::atomic<int> ended{0};
     for (int i = 0; i < round % 4; ++i) {
-      channel.stub().Hold(Message(), {}, [&](absl::StatusOr<Message> reply) {
+      channel.stub().Hold(Message(), {}, [&](const absl::StatusOr<Message>& reply) {
         EXPECT_EQ(reply.status().code(), StatusCode::kCancelled);
         EXPECT_TRUE(transport::EventLoop::InAnyLoop());
         ++ended;
@@ -338,7 +338,7 @@ TEST_P(GuestTest, TheChannelMayBeDestroyedInACallbackOfItsOwn) {
     WatchedChannel channel(served_.address());
     HeldLoneCall lone(channel, served_.service);
     Later<bool> destroyed;
-    channel.stub().EchoInline(Message(), {}, [&](absl::StatusOr<Message>) {
+    channel.stub().EchoInline(Message(), {}, [&](const absl::StatusOr<Message>&) {
       channel.Destroy();
       destroyed.Set(true);
     });
@@ -352,7 +352,7 @@ TEST_P(GuestTest, TheChannelMayBeDestroyedInACallbackOfAnother) {
     WatchedChannel channel(served_.address());
     HeldLoneCall lone(channel, served_.service);
     Later<bool> destroyed;
-    served_.stub->EchoInline(Message(), {}, [&](absl::StatusOr<Message>) {
+    served_.stub->EchoInline(Message(), {}, [&](const absl::StatusOr<Message>&) {
       channel.Destroy();
       destroyed.Set(true);
     });

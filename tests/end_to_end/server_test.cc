@@ -146,9 +146,10 @@ TEST(ShutdownTest, WaitsForCallsInFlight) {
 TEST(ShutdownTest, CancelsCallsAfterTheGrace) {
   Served served;
   Later<absl::Status> held_ended, waiting_ended;
-  served.stub->Hold(Message(), {}, [&](absl::StatusOr<Message> reply) { held_ended.Set(reply.status()); });
-  served.stub->WaitUntilCancelled(Message(), {},
-                                  [&](absl::StatusOr<Message> reply) { waiting_ended.Set(reply.status()); });
+  served.stub->Hold(Message(), {},
+                    [&](const absl::StatusOr<Message>& reply) { held_ended.Set(reply.status()); });
+  served.stub->WaitUntilCancelled(
+      Message(), {}, [&](const absl::StatusOr<Message>& reply) { waiting_ended.Set(reply.status()); });
   HeldCall held = served.service.TakeHeld();
   ASSERT_TRUE(served.service.WaitForWaiting(1));
   served.server->Shutdown(absl::Milliseconds(10));

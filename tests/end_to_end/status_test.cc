@@ -108,7 +108,7 @@ TEST(StatusTest, AServiceThatIsNotRegisteredIsUnimplemented) {
 TEST(StatusTest, ACallThatItsHandlerDropsIsInternal) {
   Served served;
   Later<absl::Status> ended;
-  served.stub->Hold(Message(), {}, [&](absl::StatusOr<Message> reply) { ended.Set(reply.status()); });
+  served.stub->Hold(Message(), {}, [&](const absl::StatusOr<Message>& reply) { ended.Set(reply.status()); });
   { const HeldCall dropped = served.service.TakeHeld(); }
   EXPECT_EQ(ended.Wait(), absl::InternalError("the handler dropped the call without finishing it"));
 }
@@ -116,9 +116,11 @@ TEST(StatusTest, ACallThatItsHandlerDropsIsInternal) {
 TEST(StatusTest, CallsBeyondTheExecutorsQueueAreRefused) {
   Served served("127.0.0.1:0", {.threads = 1, .executor_threads = 1, .executor_capacity = 1});
   Later<absl::Status> running, waiting;
-  served.stub->Block(Message(), {}, [&](absl::StatusOr<Message> reply) { running.Set(reply.status()); });
+  served.stub->Block(Message(), {},
+                     [&](const absl::StatusOr<Message>& reply) { running.Set(reply.status()); });
   ASSERT_TRUE(served.service.WaitForBlocked(1));
-  served.stub->Block(Message(), {}, [&](absl::StatusOr<Message> reply) { waiting.Set(reply.status()); });
+  served.stub->Block(Message(), {},
+                     [&](const absl::StatusOr<Message>& reply) { waiting.Set(reply.status()); });
   const absl::Status refused = served.stub->EchoExecutor(Message()).status();
   EXPECT_EQ(refused,
             absl::ResourceExhaustedError("the server's queue is full: 1 calls wait, which is the limit"));

@@ -112,7 +112,7 @@ TEST_P(UnaryTest, RunsCallsThatAreStartedInsideCallbacks) {
 TEST_P(UnaryTest, RefusesABlockingCallInsideACallback) {
   Served served(GetParam());
   Later<absl::Status> status;
-  served.stub->EchoInline(Message(), {}, [&](absl::StatusOr<Message>) {
+  served.stub->EchoInline(Message(), {}, [&](const absl::StatusOr<Message>&) {
     status.Set(served.stub->EchoInline(Message()).status());
   });
   EXPECT_EQ(status.Wait().code(), absl::StatusCode::kFailedPrecondition);

@@ -1,5 +1,7 @@
 // What a server makes of clients that break the protocol: PROTOCOL.md section 14, line by line.
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -104,7 +106,8 @@ struct Case {
 
 // ---------------------------------------------------------------- What ends the connection, and is told
 
-std::vector<Case> ConnectionErrors() {
+// Frames that are wrong whatever came before them.
+std::vector<Case> MalformedFrames() {
   const StreamId call = StreamId::Make(5, 0);
   return {
       {"a frame longer than the limit",
@@ -160,6 +163,13 @@ std::vector<Case> ConnectionErrors() {
       {"a request with an attachment",
        EncodeRequest({.method = kEchoId, .flags = kEndStream | transport::kAttachment}),
        StatusCode::kInternal, "REQUEST frame has ATTACHMENT, a feature that was not announced"},
+  };
+}
+
+// Frames that are wrong after what came before them.
+std::vector<Case> MisplacedFrames() {
+  const StreamId call = StreamId::Make(5, 0);
+  return {
       {"second SETTINGS", test::EncodeSettingsFrame(), StatusCode::kInternal, "SETTINGS frame came twice"},
       {"a stream slot beyond the limit", EchoRequest(5000), StatusCode::kInternal,
        "stream slot is 5000, limit is 4095"},
@@ -188,6 +198,13 @@ std::vector<Case> ConnectionErrors() {
       {"EOF inside a header", EchoRequest().substr(0, 7), StatusCode::kInternal,
        "connection ended inside a frame, after 7 of 12 bytes of its header", true},
   };
+}
+
+std::vector<Case> ConnectionErrors() {
+  std::vector<Case> cases = MalformedFrames();
+  std::vector<Case> more = MisplacedFrames();
+  std::move(more.begin(), more.end(), std::back_inserter(cases));
+  return cases;
 }
 
 TEST_P(BadInputTest, EndsTheConnectionAndSaysWhy) {

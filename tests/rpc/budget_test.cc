@@ -44,6 +44,7 @@ TEST(BudgetTest, TakesFromTheLargerOneTooOrFromNeither) {
 TEST(BudgetTest, IsNeverExceededByThreads) {
   Budget budget(100);
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&] {
       for (int round = 0; round < 10'000; ++round) {

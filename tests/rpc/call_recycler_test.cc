@@ -51,6 +51,7 @@ TEST(CallRecyclerTest, TakesCallsBackFromAnyThread) {
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
     std::vector<ServerCall*> calls;
+    calls.reserve(1000);
     for (int j = 0; j < 1000; ++j) calls.push_back(&recycler.Take());
     threads.emplace_back([&recycler, calls] {
       for (ServerCall* call : calls) recycler.Return(*call, 0, /*in_loop=*/false);

@@ -115,7 +115,7 @@ TEST_F(ChannelTest, EndsACallWithBadMetadata) {
 TEST_F(ChannelTest, EndsCallsInFlightWhenItIsDestroyed) {
   absl::Notification done;
   absl::Status status;
-  EchoStub(*channel_).Wait(request_, {}, [&](absl::StatusOr<Text> reply) {
+  EchoStub(*channel_).Wait(request_, {}, [&](const absl::StatusOr<Text>& reply) {
     status = reply.status();
     done.Notify();
   });
@@ -127,7 +127,7 @@ TEST_F(ChannelTest, EndsCallsInFlightWhenItIsDestroyed) {
 
 TEST_F(ChannelTest, MayBeDestroyedInACallback) {
   absl::Notification done;
-  EchoStub(*channel_).Echo(request_, {}, [&](absl::StatusOr<Text>) {
+  EchoStub(*channel_).Echo(request_, {}, [&](const absl::StatusOr<Text>&) {
     channel_.reset();
     done.Notify();
   });
@@ -196,7 +196,7 @@ TEST_F(ChannelTest, MayBeDestroyedInACallbackBeforeTheCallsStartReturns) {
   EchoStub stub(*channel_);
   ASSERT_TRUE(stub.Echo(request_).ok());
   state->late.store(true);
-  stub.Echo(request_, {}, [&](absl::StatusOr<Text> reply) {
+  stub.Echo(request_, {}, [&](const absl::StatusOr<Text>& reply) {
     EXPECT_TRUE(reply.ok()) << reply.status();
     channel_.reset();
     ended.Notify();
@@ -210,7 +210,7 @@ TEST_F(ChannelTest, RefusesToWaitInACallback) {
   absl::Notification done;
   absl::Status status;
   EchoStub stub(*channel_);
-  stub.Echo(request_, {}, [&](absl::StatusOr<Text>) {
+  stub.Echo(request_, {}, [&](const absl::StatusOr<Text>&) {
     status = stub.Echo(request_).status();
     done.Notify();
   });
@@ -249,6 +249,7 @@ TEST_F(ChannelTest, TheServerAnswersEvenIfTheClientStopsWritingJustThen) {
 // Threads that call, cancel by deadlines, and lose their connections: every call ends, once.
 TEST_F(ChannelTest, EndsEveryCallOfManyThreads) {
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([this, i] {
       EchoStub stub(*channel_);

@@ -27,7 +27,6 @@ using transport::FrameType;
 using transport::kAck;
 using transport::kAttachment;
 using transport::kCompressed;
-using transport::kConnectionStream;
 using transport::kEndStream;
 using transport::kMore;
 using transport::MakeAttr;

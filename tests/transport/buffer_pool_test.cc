@@ -64,7 +64,8 @@ TEST(BufferPoolTest, CountsReferences) {
   Block first = pool.Allocate(1);
   EXPECT_TRUE(first.unique());
   {
-    const Block second = first;
+    const Block second(
+        first);  // NOLINT(performance-unnecessary-copy-initialization): the copy is what counts
     EXPECT_FALSE(first.unique());
     EXPECT_EQ(second.data(), first.data());
   }
@@ -193,6 +194,7 @@ TEST_F(KeptInCacheTest, PassesWhatIsTooMuchForItOnToThePool) {
   BlockCache cache(pool);
   BlockCache::Binding binding(cache);
   std::vector<Block> blocks;
+  blocks.reserve(100);
   for (int i = 0; i < 100; ++i) blocks.push_back(cache.Allocate(1));
   blocks.clear();
   EXPECT_EQ(pool.stats().kept_bytes, 400 * kKiB);

@@ -28,7 +28,6 @@
 namespace ferry::transport {
 namespace {
 
-using testing::AllOf;
 using testing::HasSubstr;
 
 // A Listening is a socket of this test's own, which accepts only when told to.

@@ -297,6 +297,7 @@ TEST_F(SleepingLoopTest, LosesNoTaskOfManyThreads) {
   int ran = 0;  // belongs to the loop
   absl::Notification done;
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&] {
       for (int task = 0; task < kTasks; ++task) {
@@ -744,6 +745,7 @@ TEST_F(GuestTest, NothingIsLostAndNobodyIsInTheLoopAtOnceWhateverComes) {
   int visits = 0;
   std::atomic<int> owners_ran{0};
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&, i] {
       for (int round = 0; round < kRounds; ++round) {

@@ -306,6 +306,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_P(ListenerPlaceTest, ConnectionsCarryBytes) {
   std::vector<std::unique_ptr<Client>> clients;
+  clients.reserve(10);
   for (int i = 0; i < 10; ++i) clients.push_back(Talk());
   for (const std::unique_ptr<Client>& client : clients)
     EXPECT_EQ(client->Exchange("still there"), "still there");
@@ -378,6 +379,7 @@ TEST_F(ListenerFixture, UnixConnectionsGoToTheLoopsInTurn) {
   StartLoops(3);
   Listen("unix:" + path_);
   std::vector<std::unique_ptr<Client>> clients;
+  clients.reserve(9);
   for (int i = 0; i < 9; ++i) clients.push_back(Talk());
   EXPECT_THAT(server_->AcceptedByLoop(*loops_), Each(3));
 }

@@ -15,6 +15,7 @@ TEST(MutexTest, LetsOneThreadInAtATime) {
   int inside = 0;
   int rounds = 0;
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&] {
       for (int round = 0; round < kRounds; ++round) {

@@ -40,6 +40,7 @@ class OutputQueueTest : public testing::Test {
     std::vector<iovec> parts(most);
     parts.resize(queue_.Peek(absl::MakeSpan(parts)));
     std::vector<std::string> pieces;
+    pieces.reserve(parts.size());
     for (const iovec& part : parts)
       pieces.emplace_back(static_cast<const char*>(part.iov_base), part.iov_len);
     return pieces;

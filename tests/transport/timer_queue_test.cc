@@ -168,6 +168,7 @@ TEST(TimerQueueTest, KeepsItsOrderUnderRandomChanges) {
   Random random;
   TimerQueue queue;
   std::vector<std::unique_ptr<Timer>> timers;
+  timers.reserve(100);
   for (int i = 0; i < 100; ++i) timers.push_back(std::make_unique<Timer>());
   for (int step = 0; step < 10'000; ++step) {
     Timer& timer = *timers[random.Number(0, timers.size() - 1)];
