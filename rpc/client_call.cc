@@ -9,8 +9,10 @@ namespace ferry {
 void WaitedCall::Complete(absl::Status status) {
   if (loop_to_lend_ != nullptr) loop_to_lend_->RequestLoan();
   status_ = std::move(status);
-  // The caller may be gone as soon as it sees kEnded; what is left for notify_one is an address.
-  if (state_.exchange(State::kEnded, std::memory_order_acq_rel) == State::kAwaited) state_.notify_one();
+  // The caller, and this with it, may be gone as soon as it sees kEnded; what is left for notify_one is an
+  // address.
+  std::atomic<State>& state = state_;
+  if (state.exchange(State::kEnded, std::memory_order_acq_rel) == State::kAwaited) state.notify_one();
 }
 
 void WaitedCall::Wait(absl::Duration poll_time) {
