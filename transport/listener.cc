@@ -201,7 +201,7 @@ class Listener::Acceptor final : private EventLoop::Handler {
 
 absl::StatusOr<std::unique_ptr<Listener>> Listener::Create(const Address& address, const Options& options,
                                                            LoopGroup& loops,
-                                                           std::shared_ptr<Handler> handler) {
+                                                           const std::shared_ptr<Handler>& handler) {
   absl::StatusOr<std::vector<SocketAddress>> resolved = Resolve(address);
   if (!resolved.ok()) return resolved.status();
   const SocketAddress& where = resolved->front();
