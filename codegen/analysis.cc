@@ -66,8 +66,8 @@ void NameMethods(std::vector<Method>& methods, NameScope& scope) {
 // members, and of parameters.
 NameScope HidingNames(const NameScope& class_scope) {
   NameScope scope = class_scope;
-  for (const char* parameter :
-       {"call", "channel", "context", "done", "options", "reply", "request", "status"}) {
+  for (const char* parameter : {"call", "channel", "context", "done", "options", "replies", "reply",
+                                "request", "requests", "status"}) {
     scope.Reserve(parameter);
   }
   return scope;
@@ -89,6 +89,8 @@ Method MakeMethod(const MethodDescriptor& descriptor, MethodIdFunction method_id
   method.full_name =
       absl::StrCat(std::string(descriptor.service()->full_name()), "/", std::string(descriptor.name()));
   method.id = method_id(method.full_name.c_str());
+  method.client_streaming = descriptor.client_streaming();
+  method.server_streaming = descriptor.server_streaming();
   const absl::Status status = ReadOptions(method);
   if (!status.ok()) errors.push_back(Error(method, status.message()));
   return method;

@@ -64,7 +64,12 @@ std::set<std::string> HeaderIncludes(const File& file) {
       {"absl/status/status.h", "absl/types/span.h", "ferry/rpc/client_method.h", "ferry/rpc/service.h"});
   for (const Service& service : file.services) {
     for (const Method& method : service.methods) {
-      headers.insert({"absl/status/statusor.h", "ferry/rpc/call_options.h", "ferry/rpc/callback.h"});
+      headers.insert("ferry/rpc/call_options.h");
+      if (method.unary()) {
+        headers.insert({"absl/status/statusor.h", "ferry/rpc/callback.h"});
+      } else {
+        headers.insert({"ferry/rpc/client_stream.h", "ferry/rpc/stream_io.h", "ferry/rpc/streaming_call.h"});
+      }
       headers.insert(MessagesHeader(ImportedFor(*method.descriptor->input_type()->file(), *file.descriptor)));
       headers.insert(
           MessagesHeader(ImportedFor(*method.descriptor->output_type()->file(), *file.descriptor)));

@@ -12,15 +12,6 @@ namespace {
 constexpr int64_t kMaxSeconds = 315'576'000'000;
 constexpr int32_t kMaxNanos = 999'999'999;
 
-absl::Status CheckUnary(const google::protobuf::MethodDescriptor& method) {
-  const char* what = method.client_streaming() && method.server_streaming() ? "bidirectional streaming"
-                     : method.client_streaming()                            ? "client streaming"
-                     : method.server_streaming()                            ? "server streaming"
-                                                                            : nullptr;
-  if (what == nullptr) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(what, " is not supported, only unary methods are"));
-}
-
 }  // namespace
 
 absl::StatusOr<int64_t> TimeoutMicroseconds(const google::protobuf::Duration& timeout) {
@@ -44,7 +35,6 @@ absl::StatusOr<int64_t> TimeoutMicroseconds(const google::protobuf::Duration& ti
 
 absl::Status ReadOptions(Method& method) {
   const google::protobuf::MethodDescriptor& descriptor = *method.descriptor;
-  if (absl::Status status = CheckUnary(descriptor); !status.ok()) return status;
   method.deprecated = descriptor.options().deprecated();
   const MethodOptions& options = descriptor.options().GetExtension(ferry::method);
   method.run_inline = options.inline_();

@@ -10,7 +10,7 @@
 
 namespace ferry::codegen {
 
-// A Method is one unary method, with the names it has in C++. Names are unique within the service's classes.
+// A Method is one method, with the names it has in C++. Names are unique within the service's classes.
 struct Method {
   const google::protobuf::MethodDescriptor* descriptor = nullptr;
   // "package.Service/Method" and its id.
@@ -25,6 +25,10 @@ struct Method {
   // The message classes, as they are written inside the service's classes.
   std::string request;
   std::string reply;
+
+  bool client_streaming = false;
+  bool server_streaming = false;
+  bool unary() const { return !client_streaming && !server_streaming; }
 
   // From rpc/options.proto.
   bool run_inline = false;

@@ -23,19 +23,44 @@ std::string ClassComment(const Service& service) {
       0);
 }
 
-Signature Handler(const Method& method) {
+// The types and names of the handler's parameters behind the context.
+struct Parameter {
+  std::string type;
+  const char* name;
+};
+
+std::vector<Parameter> HandlerParameters(const Method& method) {
   return {
-      .result = "virtual ::absl::Status",
-      .name = method.name,
-      .parameters = {"::ferry::ServerContext& context", absl::StrCat("const ", method.request, "& request"),
-                     absl::StrCat(method.reply, "& reply")},
-      .end = ";"};
+      method.client_streaming
+          ? Parameter{absl::StrCat("::ferry::StreamReader<", method.request, ">&"), "requests"}
+          : Parameter{absl::StrCat("const ", method.request, "&"), "request"},
+      method.server_streaming
+          ? Parameter{absl::StrCat("::ferry::StreamWriter<", method.reply, ">&"), "replies"}
+          : Parameter{absl::StrCat(method.reply, "&"), "reply"},
+  };
+}
+
+const char* CallClass(const Method& method) {
+  if (method.client_streaming && method.server_streaming) return "::ferry::BidiStreamingCall";
+  if (method.client_streaming) return "::ferry::ClientStreamingCall";
+  return method.server_streaming ? "::ferry::ServerStreamingCall" : "::ferry::UnaryCall";
+}
+
+Signature Handler(const Method& method) {
+  Signature signature = {.result = "virtual ::absl::Status",
+                         .name = method.name,
+                         .parameters = {"::ferry::ServerContext& context"},
+                         .end = ";"};
+  for (const Parameter& parameter : HandlerParameters(method)) {
+    signature.parameters.push_back(absl::StrCat(parameter.type, " ", parameter.name));
+  }
+  return signature;
 }
 
 Signature StartHandler(const Method& method) {
   return {.result = "virtual void",
           .name = method.start_name,
-          .parameters = {absl::StrCat("::ferry::UnaryCall<", method.request, ", ", method.reply, "> call")},
+          .parameters = {absl::StrCat(CallClass(method), "<", method.request, ", ", method.reply, "> call")},
           .end = ";"};
 }
 
@@ -61,6 +86,8 @@ std::string DescriptorEntry(const Method& method) {
   if (method.run_inline) absl::StrAppend(&out, "        .run_inline = true,\n");
   if (method.idempotent) absl::StrAppend(&out, "        .idempotent = true,\n");
   if (method.timeout_us != 0) absl::StrAppend(&out, "        .timeout_us = ", method.timeout_us, ",\n");
+  if (method.client_streaming) absl::StrAppend(&out, "        .client_streaming = true,\n");
+  if (method.server_streaming) absl::StrAppend(&out, "        .server_streaming = true,\n");
   return absl::StrCat(out, "    },\n");
 }
 
@@ -75,12 +102,13 @@ std::string AssertId(const Service& service, size_t i) {
 
 std::string DefineHandler(const Service& service, size_t i) {
   const Method& method = service.methods[i];
-  const Signature signature = {.result = "::absl::Status",
-                               .name = absl::StrCat(service.service_class, "::", method.name),
-                               .parameters = {"::ferry::ServerContext& /*context*/",
-                                              absl::StrCat("const ", method.request, "& /*request*/"),
-                                              absl::StrCat(method.reply, "& /*reply*/")},
-                               .end = " {"};
+  Signature signature = {.result = "::absl::Status",
+                         .name = absl::StrCat(service.service_class, "::", method.name),
+                         .parameters = {"::ferry::ServerContext& /*context*/"},
+                         .end = " {"};
+  for (const Parameter& parameter : HandlerParameters(method)) {
+    signature.parameters.push_back(absl::StrCat(parameter.type, " /*", parameter.name, "*/"));
+  }
   return absl::Substitute(
       "\n"
       "$0"
@@ -94,26 +122,38 @@ std::string DefineStartHandler(const Service& service, const Method& method) {
   signature.result = "void";
   signature.name = absl::StrCat(service.service_class, "::", method.start_name);
   signature.end = " {";
+  std::string streams;
+  std::string arguments = "call.context()";
+  for (const Parameter& parameter : HandlerParameters(method)) {
+    const std::string name = parameter.name;
+    const bool is_stream = name == "requests" || name == "replies";
+    if (is_stream) {
+      const std::string type = parameter.type.substr(0, parameter.type.size() - 1);
+      absl::StrAppend(&streams,
+                      LayoutInitialization(absl::StrCat(type, " ", name), absl::StrCat("call.", name, "()")));
+    }
+    absl::StrAppend(&arguments, ", ", is_stream ? name : absl::StrCat("call.", name, "()"));
+  }
   return absl::Substitute(
       "\n"
       "$0"
       "$1"
+      "$2"
       "  ::std::move(call).Finish(::std::move(status));\n"
       "}\n",
-      Layout(signature, 0),
-      LayoutInitialization(
-          "::absl::Status status",
-          absl::StrCat("this->", method.name, "(call.context(), call.request(), call.reply())")));
+      Layout(signature, 0), streams,
+      LayoutInitialization("::absl::Status status",
+                           absl::StrCat("this->", method.name, "(", arguments, ")")));
 }
 
 // One element of the array of ServerMethods.
 std::string ServerMethodEntry(const Service& service, size_t i) {
   const std::string handler = absl::StrCat("&", service.service_class, "::", service.methods[i].start_name);
-  const std::string line = absl::StrCat("      ::ferry::UnaryServerMethod<", handler, ">(");
+  const std::string line = absl::StrCat("      ::ferry::HandlerMethod<", handler, ">(");
   const std::string argument = absl::StrCat(service.methods_constant, "[", i, "]),\n");
   if (Fits(line.size() + argument.size() - 1)) return absl::StrCat(line, argument);
   if (Fits(line.size())) return absl::StrCat(line, "\n          ", argument);
-  return absl::StrCat("      ::ferry::UnaryServerMethod<\n          ", handler, ">(\n          ", argument);
+  return absl::StrCat("      ::ferry::HandlerMethod<\n          ", handler, ">(\n          ", argument);
 }
 
 std::string DefineMethods(const Service& service) {

@@ -1,5 +1,6 @@
 #include "ferry/codegen/stub_writer.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -13,8 +14,15 @@ namespace ferry::codegen {
 namespace {
 
 // The forms of a method, in the order of their declarations.
-enum class Form { kBlockingReused, kBlocking, kCallback, kCallbackReused };
-constexpr Form kForms[] = {Form::kBlockingReused, Form::kBlocking, Form::kCallback, Form::kCallbackReused};
+enum class Form { kBlockingReused, kBlocking, kCallback, kCallbackReused, kStream };
+
+std::vector<Form> FormsOf(const Method& method) {
+  if (!method.unary()) return {Form::kStream};
+  return {Form::kBlockingReused, Form::kBlocking, Form::kCallback, Form::kCallbackReused};
+}
+
+// The form that fakes implement.
+bool IsPure(Form form) { return form == Form::kBlockingReused || form == Form::kStream; }
 
 bool TakesReply(Form form) { return form == Form::kBlockingReused || form == Form::kCallbackReused; }
 bool TakesCallback(Form form) { return form == Form::kCallback || form == Form::kCallbackReused; }
@@ -22,8 +30,25 @@ bool TakesCallback(Form form) { return form == Form::kCallback || form == Form::
 // Where a signature stands: only a declaration has default arguments.
 enum class Place { kDeclaration, kDefinition };
 
+// The class of what a method with streams returns.
+std::string StreamClass(const Method& method) {
+  if (method.client_streaming) {
+    return absl::StrCat(method.server_streaming ? "::ferry::BidiStream<" : "::ferry::ClientStream<",
+                        method.request, ", ", method.reply, ">");
+  }
+  return absl::StrCat("::ferry::ServerStream<", method.reply, ">");
+}
+
+const char* MemberClass(const Method& method) {
+  if (method.client_streaming && method.server_streaming) return "::ferry::BidiStreamingMethod";
+  if (method.client_streaming) return "::ferry::ClientStreamingMethod";
+  return method.server_streaming ? "::ferry::ServerStreamingMethod" : "::ferry::ClientMethod";
+}
+
 std::string Result(const Method& method, Form form) {
   switch (form) {
+    case Form::kStream:
+      return StreamClass(method);
     case Form::kBlockingReused:
       return "::absl::Status";
     case Form::kBlocking:
@@ -37,7 +62,9 @@ std::string Result(const Method& method, Form form) {
 
 Signature FormSignature(const Method& method, Form form, Place place) {
   Signature signature = {.result = Result(method, form), .name = method.name, .parameters = {}, .end = ""};
-  signature.parameters.push_back(absl::StrCat("const ", method.request, "& request"));
+  if (!method.client_streaming) {
+    signature.parameters.push_back(absl::StrCat("const ", method.request, "& request"));
+  }
   if (TakesReply(form)) signature.parameters.push_back(absl::StrCat(method.reply, "& reply"));
   const bool optional = place == Place::kDeclaration && !TakesCallback(form);
   signature.parameters.push_back(
@@ -69,6 +96,7 @@ std::string DefineForm(absl::string_view class_name, const Method& method, Form 
 std::string DefaultBody(const Method& method, Form form) {
   switch (form) {
     case Form::kBlockingReused:
+    case Form::kStream:
       return "";
     case Form::kBlocking:
       return absl::Substitute(
@@ -86,8 +114,9 @@ std::string DefaultBody(const Method& method, Form form) {
 }
 
 std::string ForwardingBody(const Method& method, Form form) {
-  return absl::Substitute("  $0$1.Call(request, $2options$3);\n", TakesCallback(form) ? "" : "return ",
-                          method.member_name, TakesReply(form) ? "reply, " : "",
+  return absl::Substitute("  $0$1.Call($2$3options$4);\n", TakesCallback(form) ? "" : "return ",
+                          method.member_name, method.client_streaming ? "" : "request, ",
+                          TakesReply(form) ? "reply, " : "",
                           TakesCallback(form) ? ", ::std::move(done)" : "");
 }
 
@@ -98,12 +127,18 @@ std::string InterfaceComment(const Service& service) {
       "pass a fake. "
       "A method comes in four forms: blocking or with a callback, with a fresh reply or into yours.",
       own, own.empty() ? "" : "\n\n", service.interface_class, std::string(service.descriptor->full_name()));
-  if (!service.methods.empty()) {
+  const auto unary = std::find_if(service.methods.begin(), service.methods.end(),
+                                  [](const Method& method) { return method.unary(); });
+  if (std::any_of(service.methods.begin(), service.methods.end(),
+                  [](const Method& method) { return !method.unary(); })) {
+    absl::StrAppend(&text, " One with streams returns what they are read and written with.");
+  }
+  if (unary != service.methods.end()) {
     absl::SubstituteAndAppend(&text,
                               "\n\nA fake overrides the pure form, on which the others are built, and brings "
                               "these back into sight with "
                               "`using $0::$1;`. Its callbacks run before the call returns.",
-                              service.interface_class, service.methods[0].name);
+                              service.interface_class, unary->name);
   }
   return CommentLines(text, 0);
 }
@@ -119,9 +154,8 @@ std::string DeclareStubInterface(const Service& service) {
                                  " {\n public:\n  virtual ~", service.interface_class, "() = default;\n");
   for (const Method& method : service.methods) {
     absl::StrAppend(&out, "\n", CommentLines(ProtoComment(*method.descriptor), 2));
-    for (Form form : kForms) {
-      absl::StrAppend(&out,
-                      DeclareForm(method, form, "virtual ", form == Form::kBlockingReused ? " = 0;" : ";"));
+    for (Form form : FormsOf(method)) {
+      absl::StrAppend(&out, DeclareForm(method, form, "virtual ", IsPure(form) ? " = 0;" : ";"));
     }
   }
   return absl::StrCat(out, "};\n");
@@ -140,12 +174,12 @@ std::string DeclareStub(const Service& service) {
                    " public:\n  explicit ", service.stub_class, "(::ferry::Channel& channel);\n");
   for (const Method& method : service.methods) {
     absl::StrAppend(&out, "\n");
-    for (Form form : kForms) absl::StrAppend(&out, DeclareForm(method, form, "", " override;"));
+    for (Form form : FormsOf(method)) absl::StrAppend(&out, DeclareForm(method, form, "", " override;"));
   }
   if (!service.methods.empty()) absl::StrAppend(&out, "\n private:\n");
   for (const Method& method : service.methods) {
-    absl::StrAppend(
-        &out, LayoutMember("::ferry::ClientMethod", method.request, method.reply, method.member_name, 2));
+    absl::StrAppend(&out,
+                    LayoutMember(MemberClass(method), method.request, method.reply, method.member_name, 2));
   }
   return absl::StrCat(out, "};\n");
 }
@@ -153,8 +187,8 @@ std::string DeclareStub(const Service& service) {
 std::string DefineStubInterface(const Service& service) {
   std::string out;
   for (const Method& method : service.methods) {
-    for (Form form : kForms) {
-      if (form == Form::kBlockingReused) continue;
+    for (Form form : FormsOf(method)) {
+      if (IsPure(form)) continue;
       absl::StrAppend(&out, DefineForm(service.interface_class, method, form, DefaultBody(method, form)));
     }
   }
@@ -174,7 +208,7 @@ std::string DefineStub(const Service& service) {
       .end = ""};
   std::string out = absl::StrCat("\n", LayoutConstructor(constructor, initializers));
   for (const Method& method : service.methods) {
-    for (Form form : kForms) {
+    for (Form form : FormsOf(method)) {
       absl::StrAppend(&out, DefineForm(service.stub_class, method, form, ForwardingBody(method, form)));
     }
   }

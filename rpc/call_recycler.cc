@@ -42,6 +42,7 @@ void CallRecycler::Return(ServerCall& call, size_t bytes, bool in_loop) {
     call.reply_message().Clear();
   }
   call.not_executed = false;
+  call.initial_metadata_sent = false;
   if (call.request_fragments.active()) call.request_fragments.Reset();
   if (in_loop) {
     call.next_free = std::exchange(free_, &call);

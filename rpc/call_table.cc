@@ -22,6 +22,13 @@ ClientCall* CallTable::Abandon(StreamId stream) {
   return std::exchange(slot->call, nullptr);
 }
 
+void CallTable::Release(StreamId stream) {
+  Slot* slot = InUse(stream);
+  if (slot == nullptr) return;
+  Take(stream);
+  slot->stream = stream;
+}
+
 std::vector<StreamId> CallTable::Streams() const {
   std::vector<StreamId> streams;
   for (const Slot& slot : slots_) {

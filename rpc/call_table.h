@@ -57,6 +57,9 @@ class CallTable {
     return std::exchange(slot->call, nullptr);
   }
 
+  // Frees a slot whose call was never sent: its next use is the present one.
+  void Release(transport::StreamId stream);
+
   // Takes a call out of the table and leaves its slot in use. Returns nullptr, and does nothing, if it is not
   // there.
   ClientCall* Abandon(transport::StreamId stream);

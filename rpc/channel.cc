@@ -22,6 +22,7 @@ constexpr size_t kMaxHead = 0xffff;
 Endpoint::Options EndpointOptions(const ChannelOptions& options) {
   Endpoint::Options endpoint;
   endpoint.session.settings.max_message = options.max_message;
+  endpoint.session.settings.features = kFlowControlFeature | kStreamingFeature;
   endpoint.session.max_fragment_bytes =
       std::max<size_t>(endpoint.session.max_fragment_bytes, 2 * options.max_message);
   // If both sides stopped reading until the other reads, neither would. What a client sends is bounded by its
@@ -153,6 +154,24 @@ void Channel::Run(const MethodDescriptor& method, const google::protobuf::Messag
   }
   Start(method, request, options, call);
   call.Wait(poll_time);
+}
+
+std::shared_ptr<ClientStreamCall> Channel::StartStream(const MethodDescriptor& method,
+                                                       const google::protobuf::MessageLite* request,
+                                                       const CallOptions& options) {
+  const WireSettings& settings = endpoint_->settings();
+  auto call = std::make_shared<ClientStreamCall>(endpoint_->loop(), own_loops_,
+                                                 settings.initial_stream_window, settings.max_message);
+  call->KeepUntilComplete();
+  call->cancel_waiting = [endpoint = std::weak_ptr<Endpoint>(endpoint_)](
+                             std::shared_ptr<ClientStreamCall> waiting, absl::Status why) {
+    ClientStreamCall& one = *waiting;
+    if (const std::shared_ptr<Endpoint> open = endpoint.lock()) {
+      open->CancelWaiting(one, std::move(why), std::move(waiting));
+    }
+  };
+  Start(method, request != nullptr ? *request : wire::MessageHead::default_instance(), options, *call);
+  return call;
 }
 
 // Whether the loop could be had.

@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "ferry/rpc/call_options.h"
 #include "ferry/rpc/client_call.h"
+#include "ferry/rpc/client_stream.h"
 #include "ferry/rpc/endpoint.h"
 #include "ferry/rpc/method.h"
 #include "ferry/rpc/wire.h"
@@ -100,6 +101,11 @@ class Channel {
   // and reads its reply without any other thread. It lets go as soon as anybody else calls.
   void Run(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
            const CallOptions& options, WaitedCall& call);
+
+  // For stubs. Starts a call that streams: with `request`, or a stream of requests if that is null.
+  std::shared_ptr<ClientStreamCall> StartStream(const MethodDescriptor& method,
+                                                const google::protobuf::MessageLite* request,
+                                                const CallOptions& options);
 
   // For stubs. The pool of call objects for replies of this type; lives as long as the channel, and any call
   // of it.

@@ -29,6 +29,8 @@
 
 namespace ferry {
 
+class Stream;
+
 // A ClientCall is one call from its start to its one end.
 //
 // It is not owned by the channel that runs it, and must live until Complete is called. Whoever takes a call
@@ -51,6 +53,9 @@ class ClientCall {
     explicit DeadlineTimer(ClientCall* c) : call(c) {}
     ClientCall* const call;
   };
+
+  // The messages of a call that streams; null otherwise. As long-lived as the call.
+  Stream* messages = nullptr;
 
   // What the call is, set by Channel::Start and constant until it has ended.
   const MethodDescriptor* method = nullptr;

@@ -1,4 +1,4 @@
-// What generated stubs call: one unary method over a channel, in its blocking and callback forms.
+// What generated stubs call: one method over a channel.
 #ifndef FERRY_RPC_CLIENT_METHOD_H_
 #define FERRY_RPC_CLIENT_METHOD_H_
 
@@ -11,6 +11,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/channel.h"
 #include "ferry/rpc/client_call.h"
+#include "ferry/rpc/client_stream.h"
 #include "ferry/rpc/method.h"
 #include "ferry/transport/event_loop.h"
 
@@ -61,6 +62,53 @@ class ClientMethod {
   Channel* channel_;
   const MethodDescriptor* method_;
   ClientCallPool<Reply>* calls_;
+};
+
+// The same for methods with streams. Starting such a call does not wait; it may be done on any thread.
+
+template <typename Request, typename Reply>
+class ServerStreamingMethod {
+ public:
+  ServerStreamingMethod(Channel& channel, const MethodDescriptor& method)
+      : channel_(&channel), method_(&method) {}
+
+  ServerStream<Reply> Call(const Request& request, const CallOptions& options) const {
+    return ServerStream<Reply>(channel_->StartStream(*method_, &request, options));
+  }
+
+ private:
+  Channel* channel_;
+  const MethodDescriptor* method_;
+};
+
+template <typename Request, typename Reply>
+class ClientStreamingMethod {
+ public:
+  ClientStreamingMethod(Channel& channel, const MethodDescriptor& method)
+      : channel_(&channel), method_(&method) {}
+
+  ClientStream<Request, Reply> Call(const CallOptions& options) const {
+    return ClientStream<Request, Reply>(channel_->StartStream(*method_, nullptr, options));
+  }
+
+ private:
+  Channel* channel_;
+  const MethodDescriptor* method_;
+};
+
+template <typename Request, typename Reply>
+class BidiStreamingMethod {
+ public:
+  BidiStreamingMethod(Channel& channel, const MethodDescriptor& method)
+      : channel_(&channel), method_(&method) {}
+
+  BidiStream<Request, Reply> Call(const CallOptions& options) const {
+    return BidiStream<Request, Reply>(channel_->StartStream(*method_, nullptr, options));
+  }
+
+ private:
+  Channel* channel_;
+  const MethodDescriptor* method_;
 };
 
 }  // namespace ferry

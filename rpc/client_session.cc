@@ -1,5 +1,6 @@
 #include "ferry/rpc/client_session.h"
 
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -16,6 +17,14 @@ using transport::StreamId;
 
 namespace {
 
+// Puts what came with the call's end where the caller wants it. The initial metadata may have come before,
+// with the first of a stream of replies.
+void KeepMetadata(ReplyMetadata metadata, ClientCall& call) {
+  if (call.reply_metadata == nullptr) return;
+  if (!metadata.initial.empty()) call.reply_metadata->initial = std::move(metadata.initial);
+  call.reply_metadata->trailing = std::move(metadata.trailing);
+}
+
 // Puts the metadata of a RESPONSE where the caller wants it; returns the message's length if it comes in
 // fragments.
 absl::StatusOr<uint64_t> ReadResponseHead(const Frame& frame, ClientCall& call) {
@@ -26,7 +35,7 @@ absl::StatusOr<uint64_t> ReadResponseHead(const Frame& frame, ClientCall& call) 
   absl::Status read = ReadMetadata(head.initial_metadata(), metadata.initial);
   read.Update(ReadMetadata(head.trailing_metadata(), metadata.trailing));
   if (!read.ok()) return absl::InternalError(read.message());
-  if (call.reply_metadata != nullptr) *call.reply_metadata = std::move(metadata);
+  KeepMetadata(std::move(metadata), call);
   return head.message_length();
 }
 
@@ -39,6 +48,7 @@ ClientSession::ClientSession(const Options& options, transport::EventLoop& loop,
       owner_(owner),
       connection_(Connection::Create(options.connection, loop, *this, std::move(stream))),
       max_streams_(WireSettings().max_streams),
+      sender_(*connection_, options.settings.features),
       max_message_(WireSettings().max_message),
       max_head_(WireSettings().max_head),
       fragment_budget_(options.max_fragment_bytes),
@@ -62,6 +72,9 @@ ClientSession::Started ClientSession::StartWith(ClientCall& call, F&& append) {
                        .clock = &loop_.clock(),
                        .head = absl::string_view(call.head)};
   const transport::Instant deadline = call.deadline;
+  // The call may end as soon as its request is appended.
+  std::shared_ptr<Stream> messages;
+  if (ABSL_PREDICT_FALSE(call.messages != nullptr)) messages = call.messages->shared_from_this();
   bool wake_loop;
   Connection::Appended appended;
   {
@@ -73,38 +86,64 @@ ClientSession::Started ClientSession::StartWith(ClientCall& call, F&& append) {
       return Started::kFull;
     }
     frames.stream = *stream;
+    call.stream = *stream;
     appended = append(frames);
     if (appended == Connection::Appended::kClosed) {
       table_.Take(*stream);
       return Started::kClosed;
     }
-    call.ordinal = ++requests_;
-    call.stream = *stream;
     wake_loop = deadlines_.Add(call);
   }
   if (appended == Connection::Appended::kFlush) connection_->FlushAppended();
   if (wake_loop) CheckDeadlinesAt(deadline);
+  if (ABSL_PREDICT_FALSE(messages != nullptr)) messages->Open(shared_from_this(), frames.stream, 0);
   return Started::kYes;
 }
 
 ClientSession::Started ClientSession::Start(ClientCall& call, const google::protobuf::MessageLite& request,
                                             size_t size) {
-  if (size > kMaxGathered) {
-    const EncodedMessage encoded = Encode(request, size, *connection_);
-    return StartWith(
-        call, [&](const MessageFrames& frames) { return AppendMessage(frames, encoded, *connection_); });
-  }
-  return StartWith(
-      call, [&](const MessageFrames& frames) { return AppendMessage(frames, request, size, *connection_); });
+  if (ABSL_PREDICT_FALSE(call.method->client_streaming)) return StartStream(call);
+  if (ABSL_PREDICT_FALSE(size > kMaxGathered)) return StartEncoded(call, Encode(request, size, *connection_));
+  return StartWith(call, [&](const MessageFrames& frames) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    call.ordinal = ++sender_.requests;
+    return AppendMessage(frames, request, size, *connection_);
+  });
+}
+
+ClientSession::Started ClientSession::StartEncoded(ClientCall& call, EncodedMessage request) {
+  return StartWith(call, [&](const MessageFrames& frames) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (request.bytes.size() <= FragmentLimit(frames.head.size())) {
+      call.ordinal = ++sender_.requests;
+      return AppendMessage(frames, request, *connection_);
+    }
+    // Until its first frame is appended.
+    call.ordinal = std::numeric_limits<uint64_t>::max();
+    const MessageSender::Added added = sender_.Add(
+        {.frames = frames, .encoded = std::move(request), .end_stream = true, .ordinal = &call.ordinal});
+    if (added == MessageSender::Added::kClosed) return Connection::Appended::kClosed;
+    return sender_.TakeFlush() ? Connection::Appended::kFlush : Connection::Appended::kDone;
+  });
+}
+
+// Begins a call with a stream of requests.
+ClientSession::Started ClientSession::StartStream(ClientCall& call) {
+  return StartWith(call, [&](const MessageFrames& frames) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    call.ordinal = ++sender_.requests;
+    return connection_->Append([&](Connection::Output& output) {
+      WriteBeforeMessage(frames, 0, 0, output.Append(SizeBeforeMessage(frames)));
+    });
+  });
 }
 
 ClientSession::Started ClientSession::StartWaiting(ClientCall& call) {
+  if (call.method->client_streaming) return StartStream(call);
   // The call may end, and be used for another, as soon as its request is appended.
-  EncodedMessage request{.block = std::move(call.waiting_request)};
+  EncodedMessage request{.block = call.waiting_request};
   if (request.block) request.bytes = absl::string_view(request.block.data(), call.waiting_request_size);
-  const Started started = StartWith(
-      call, [&](const MessageFrames& frames) { return AppendMessage(frames, request, *connection_); });
-  if (started != Started::kYes) call.waiting_request = std::move(request.block);
+  call.waiting_request = transport::Block();
+  const transport::Block block = request.block;
+  const Started started = StartEncoded(call, std::move(request));
+  if (started != Started::kYes) call.waiting_request = block;
   return started;
 }
 
@@ -124,20 +163,22 @@ void ClientSession::OnDeadline() {
     ClientCall* call;
     transport::Instant wake_at;
     StreamId stream;
+    bool sent = false;
     {
       transport::MutexLock lock(mutex_);
       call = deadlines_.TakeDue(loop_.now());
       wake_at = deadlines_.wake_at();
       if (call != nullptr) {
         stream = call->stream;
-        table_.Abandon(stream);
+        sent = TakeOut(stream, &call);
       }
     }
     if (call == nullptr) {
       if (wake_at != transport::Instant::Infinite()) CheckDeadlinesAt(wake_at);
       return;
     }
-    SendHead({.type = FrameType::kCancel, .stream = stream}, {}, *connection_);
+    if (sent) SendCancel(stream);
+    RunSent();
     call->reply_fragments.Reset();
     call->Complete(absl::DeadlineExceededError(absl::StrCat(
         "no answer from ", connection_->peer(), " before the deadline of ", call->method->full_name)));
@@ -146,94 +187,22 @@ void ClientSession::OnDeadline() {
 
 // ---------------------------------------------------------------- What arrives
 
-void ClientSession::OnOtherFrame(const Frame& frame) {
-  if (absl::Status use = CheckFrameUse(frame.header, Side::kServer); !use.ok()) return Break(use);
-  if (!settings_seen_ && frame.header.type != FrameType::kSettings) {
-    return Break(absl::InternalError(absl::StrCat(
-        "first frame is ", transport::FrameTypeName(frame.header.type), ", it must be SETTINGS")));
-  }
-  switch (frame.header.type) {
-    case FrameType::kResponse:
-    case FrameType::kMessage:
-      return OnCallFrame(frame);
-    case FrameType::kStatus:
-      return frame.header.stream == transport::kConnectionStream ? OnConnectionStatus(frame)
-                                                                 : OnCallFrame(frame);
-    case FrameType::kSettings:
-      return OnSettings(frame);
-    case FrameType::kPing:
-      return AnswerPing(frame, *connection_);
-    case FrameType::kDrain:
-      return OnDrain(frame);
-    case FrameType::kWindow:
-      return;  // of no consequence without FLOW_CONTROL
-    case FrameType::kRequest:
-    case FrameType::kCancel:
-      return;  // CheckFrameUse has refused them
-  }
-}
-
-void ClientSession::OnSettings(const Frame& frame) {
-  absl::StatusOr<WireSettings> settings = DecodeSettings(frame.head());
-  if (!settings.ok()) return Break(settings.status());
-  if (std::exchange(settings_seen_, true)) return Break(absl::InternalError("SETTINGS frame came twice"));
-  max_message_.store(settings->max_message, std::memory_order_relaxed);
-  max_head_.store(settings->max_head, std::memory_order_relaxed);
-  transport::MutexLock lock(mutex_);
-  max_streams_ = settings->max_streams;
-}
-
-// The server takes no more calls on this connection (PROTOCOL.md [P13.5]).
-void ClientSession::OnDrain(const Frame& frame) {
-  wire::DrainHead head;
-  if (absl::Status parsed = ParseHead(frame.head(), "drain head", head); !parsed.ok()) return Break(parsed);
-  if (std::exchange(drained_, true)) return Break(absl::InternalError("DRAIN frame came twice"));
-  uint64_t sent;
-  {
-    transport::MutexLock lock(mutex_);
-    closed_ = true;
-    sent = requests_;
-  }
-  if (head.last_ordinal() > sent) {
-    return Break(absl::InternalError(absl::StrCat("DRAIN frame accepts ", head.last_ordinal(),
-                                                  " requests, but only ", sent, " were sent")));
-  }
-  const absl::Status why = absl::UnavailableError("the server takes no more calls");
-  TellOwner(why);
-  EndBeyond(head.last_ordinal(), why);
-}
-
-// Ends the calls that the server will neither execute nor answer.
-void ClientSession::EndBeyond(uint64_t last_ordinal, const absl::Status& why) {
-  std::vector<ClientCall*> beyond;
-  {
-    transport::MutexLock lock(mutex_);
-    for (const StreamId stream : table_.Streams()) {
-      ClientCall* call = table_.Find(stream);
-      if (call == nullptr || call->ordinal <= last_ordinal) continue;
-      table_.Abandon(stream);
-      deadlines_.Remove(*call);
-      beyond.push_back(call);
-    }
-  }
-  for (ClientCall* call : beyond) {
-    call->reply_fragments.Reset();
-    call->Complete(why);
-  }
-}
-
-// The server says why it is about to close the connection.
-void ClientSession::OnConnectionStatus(const Frame& frame) {
-  absl::StatusOr<WireStatus> why = DecodeStatusHead(frame.head());
-  connection_->Close(absl::UnavailableError(
-      absl::StrCat("the server ended the connection: ", (why.ok() ? why->status : why.status()).ToString())));
-}
-
 void ClientSession::OnCallFrame(const Frame& frame) {
   if (frame.header.type == FrameType::kStatus) return OnStatus(frame);
-  if (frame.header.type == FrameType::kMessage || frame.header.has(transport::kMore))
-    return OnFragment(frame);
-  OnResponse(frame);
+  if (frame.header.type == FrameType::kResponse && !frame.header.has(transport::kMore))
+    return OnResponse(frame);
+  ClientCall* call;
+  {
+    transport::MutexLock lock(mutex_);
+    call = table_.Find(frame.header.stream);
+  }
+  if (call == nullptr) {
+    // Of a call that has ended for us; the server may be ending it only now.
+    if (frame.header.has(transport::kEndStream)) Take(frame.header.stream);
+    return CheckKnown(frame);
+  }
+  if (call->method->server_streaming) return OnStreamed(frame, *call);
+  OnFragment(frame, *call);
 }
 
 // Breaks the connection if a frame that found no call is on a slot that was never used.
@@ -255,7 +224,11 @@ ClientCall* ClientSession::Take(StreamId stream) {
   {
     transport::MutexLock lock(mutex_);
     call = table_.Take(stream);
-    if (call != nullptr) deadlines_.Remove(*call);
+    if (call != nullptr) {
+      deadlines_.Remove(*call);
+      // An answer may come before all of the question is sent.
+      if (ABSL_PREDICT_FALSE(!sender_.empty())) sender_.Drop(stream);
+    }
     tell_owner = std::exchange(wants_slot_, false);
   }
   answered_ = true;
@@ -291,25 +264,16 @@ absl::Status ClientSession::CheckResponse(const Frame& frame, ClientCall& call) 
   return frame.header.head > 0 ? ReadResponseHead(frame, call).status() : absl::OkStatus();
 }
 
-void ClientSession::OnFragment(const Frame& frame) {
+void ClientSession::OnFragment(const Frame& frame, ClientCall& call) {
   const StreamId stream = frame.header.stream;
   const bool last = frame.header.has(transport::kEndStream);
   if (!last && !frame.header.has(transport::kMore)) {
     return Break(absl::InternalError("MESSAGE frame has neither MORE nor END_STREAM in a unary call"));
   }
-  ClientCall* call;
-  {
-    transport::MutexLock lock(mutex_);
-    call = table_.Find(stream);
-  }
-  if (call == nullptr) {
-    if (last) Take(stream);
-    return CheckKnown(frame);
-  }
-  MessageAssembly& fragments = call->reply_fragments;
+  MessageAssembly& fragments = call.reply_fragments;
   absl::Status status;
   if (frame.header.type == FrameType::kResponse) {
-    absl::StatusOr<uint64_t> length = ReadResponseHead(frame, *call);
+    absl::StatusOr<uint64_t> length = ReadResponseHead(frame, call);
     status = length.status();
     if (status.ok() && fragments.active()) status = absl::InternalError("RESPONSE frame came twice");
     if (status.ok()) status = fragments.Begin(*length, options_.settings.max_message, fragment_budget_);
@@ -320,17 +284,20 @@ void ClientSession::OnFragment(const Frame& frame) {
   if (status.ok() && last && !fragments.whole()) {
     status = fragments.TooShort();
   }
+  if (!last && !status.ok()) return Abandon(stream, std::move(status));
   if (!last) {
-    if (!status.ok()) Abandon(stream, std::move(status));
+    const size_t credit =
+        fragments.TakeCredit(WindowCost(frame.header), options_.settings.initial_stream_window / 2);
+    if (credit > 0) Grant(stream, credit);
     return;
   }
   // The server has ended the call, well or not: it need not be told to stop.
-  call = Take(stream);
-  if (status.ok() && !call->ParseReply(fragments.bytes())) {
+  Take(stream);
+  if (status.ok() && !call.ParseReply(fragments.bytes())) {
     status = absl::InternalError(absl::StrCat("response of ", fragments.total(), " bytes does not parse"));
   }
   fragments.Reset();
-  call->Complete(std::move(status));
+  call.Complete(std::move(status));
 }
 
 void ClientSession::OnStatus(const Frame& frame) {
@@ -339,95 +306,42 @@ void ClientSession::OnStatus(const Frame& frame) {
   call->reply_fragments.Reset();
   absl::StatusOr<WireStatus> decoded = DecodeStatusHead(frame.head());
   if (!decoded.ok()) return call->Complete(decoded.status());
-  if (call->reply_metadata != nullptr) {
-    *call->reply_metadata = {.initial = std::move(decoded->initial_metadata),
-                             .trailing = std::move(decoded->trailing_metadata)};
-  }
+  KeepMetadata({std::move(decoded->initial_metadata), std::move(decoded->trailing_metadata)}, *call);
   call->Complete(std::move(decoded->status));
 }
 
 void ClientSession::Abandon(StreamId stream, absl::Status why) {
+  loop_.AssertInLoop();
   ClientCall* call;
+  bool sent;
   {
     transport::MutexLock lock(mutex_);
-    call = table_.Abandon(stream);
-    if (call != nullptr) deadlines_.Remove(*call);
+    sent = TakeOut(stream, &call);
   }
   if (call == nullptr) return;
-  SendHead({.type = FrameType::kCancel, .stream = stream}, {}, *connection_);
+  if (sent) SendCancel(stream);
+  RunSent();
   call->reply_fragments.Reset();
   call->Complete(std::move(why));
 }
 
-// ---------------------------------------------------------------- The end
-
-void ClientSession::OnEndOfInput() {
-  connection_->Close(absl::UnavailableError("the server closed the connection"));
-}
-
-void ClientSession::OnMalformedInput(const absl::Status& why, bool tell_peer) {
-  if (tell_peer) {
-    SendHead({.type = FrameType::kStatus, .flags = transport::kEndStream},
-             EncodeStatusHead({.status = why}, max_head()), *connection_);
+// Takes a call that the server has not ended out of all that it is kept in. Whether any of its request was
+// sent: then the slot is in use until the server has ended it.
+bool ClientSession::TakeOut(StreamId stream, ClientCall** call) {
+  *call = table_.Find(stream);
+  if (*call == nullptr) return false;
+  deadlines_.Remove(**call);
+  const bool sent = !sender_.Drop(stream);
+  if (sent) {
+    table_.Abandon(stream);
+  } else {
+    table_.Release(stream);
   }
-  connection_->CloseAfterFlush(why);
-  // The connection may linger for the peer's sake; the calls need not.
-  EndCalls(why);
+  return sent;
 }
 
-void ClientSession::Close(absl::Status why) {
-  SendCancels();
-  connection_->Close(std::move(why));
-}
-
-// To a server the end of our bytes alone would mean that we still wait for answers (PROTOCOL.md [P13.2]).
-void ClientSession::SendCancels() {
-  std::vector<StreamId> streams;
-  {
-    transport::MutexLock lock(mutex_);
-    streams = table_.Streams();
-  }
-  if (streams.empty()) return;
-  connection_->Append([&](Connection::Output& output) {
-    char* out = output.Append(streams.size() * transport::kFrameHeaderSize);
-    for (const StreamId stream : streams) {
-      transport::EncodeFrameHeader({.type = FrameType::kCancel, .stream = stream}, out);
-      out += transport::kFrameHeaderSize;
-    }
-  });
-  connection_->FlushNow();
-}
-
-void ClientSession::OnClosed(const absl::Status& why) {
-  TellOwner(why);
-  owner_.OnSessionClosed(*this);
-  EndCalls(why);
-}
-
-void ClientSession::TellOwner(const absl::Status& why) {
-  if (!std::exchange(owner_told_, true)) owner_.OnNoMoreCalls(*this, why);
-}
-
-void ClientSession::EndCalls(const absl::Status& why) {
-  const std::shared_ptr<ClientSession> self = shared_from_this();
-  ended_ = true;
-  std::vector<ClientCall*> calls;
-  {
-    transport::MutexLock lock(mutex_);
-    closed_ = true;
-    calls = table_.TakeAll();
-    for (ClientCall* call : calls) deadlines_.Remove(*call);
-  }
-  loop_.timers().Cancel(deadline_timer_);
-  TellOwner(why);
-  const absl::Status status = absl::IsCancelled(why)
-                                  ? why
-                                  : absl::UnavailableError(absl::StrCat("connection to ", connection_->peer(),
-                                                                        " lost: ", why.message()));
-  for (ClientCall* call : calls) {
-    call->reply_fragments.Reset();
-    call->Complete(status);
-  }
+void ClientSession::SendCancel(StreamId stream) {
+  SendHead({.type = FrameType::kCancel, .stream = stream}, {}, *connection_);
 }
 
 }  // namespace ferry

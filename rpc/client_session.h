@@ -7,6 +7,8 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -15,6 +17,8 @@
 #include "ferry/rpc/call_table.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/message_frames.h"
+#include "ferry/rpc/message_sender.h"
+#include "ferry/rpc/stream.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/connection.h"
 #include "ferry/transport/mutex.h"
@@ -26,7 +30,8 @@ namespace ferry {
 // Starting calls is Thread-safe; all else belongs to the connection's loop. Calls are in the session's table
 // from the moment they are given a slot until they end. Owned by shared_ptr: by its owner, and by threads
 // that start a call just then. The owner keeps it until OnSessionClosed.
-class ClientSession final : public std::enable_shared_from_this<ClientSession>,
+class ClientSession final : public StreamCarrier,
+                            public std::enable_shared_from_this<ClientSession>,
                             private transport::Connection::Handler {
  public:
   // An Owner is told, on the loop, what becomes of its session.
@@ -73,9 +78,13 @@ class ClientSession final : public std::enable_shared_from_this<ClientSession>,
       ABSL_LOCKS_EXCLUDED(mutex_);
   Started StartWaiting(ClientCall& call) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Ends a call with an error of this side's own, and has the server stop. Does nothing if it has ended. On
+  // the loop.
+  void Abandon(transport::StreamId stream, absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Cancels the calls and closes the connection; they end with `why` if that is CANCELLED, and with
   // UNAVAILABLE otherwise. On the loop.
-  void Close(absl::Status why);
+  void Close(const absl::Status& why);
 
   // The longest message the server accepts. Thread-safe.
   uint64_t max_message() const { return max_message_.load(std::memory_order_relaxed); }
@@ -96,6 +105,13 @@ class ClientSession final : public std::enable_shared_from_this<ClientSession>,
  private:
   template <typename F>
   Started StartWith(ClientCall& call, F&& append) ABSL_LOCKS_EXCLUDED(mutex_);
+  Started StartEncoded(ClientCall& call, EncodedMessage request) ABSL_LOCKS_EXCLUDED(mutex_);
+  Started StartStream(ClientCall& call) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Lets `f` use the sender, and does what that asks for. Returns what `f` returns.
+  template <typename F>
+  auto WithSender(F&& f) ABSL_LOCKS_EXCLUDED(mutex_) {
+    return UseSender(mutex_, sender_, std::forward<F>(f), [this] { connection_->FlushAppended(); });
+  }
   void CheckDeadlinesAt(transport::Instant when);
   void OnDeadline();
   void TellOwner(const absl::Status& why);
@@ -121,10 +137,27 @@ class ClientSession final : public std::enable_shared_from_this<ClientSession>,
   void CheckKnown(const transport::Frame& frame) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnResponse(const transport::Frame& frame);
   absl::Status CheckResponse(const transport::Frame& frame, ClientCall& call);
-  void OnFragment(const transport::Frame& frame);
+  void OnFragment(const transport::Frame& frame, ClientCall& call);
+  void OnStreamed(const transport::Frame& frame, ClientCall& call);
+  void OnWindow(const transport::Frame& frame) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnRoom() override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool TakeOut(transport::StreamId stream, ClientCall** call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendCancel(transport::StreamId stream);
+  void RunSent() ABSL_LOCKS_EXCLUDED(mutex_);
+  MessageSender::Added SendStreamed(const MessageFrames& frames, EncodedMessage encoded,
+                                    MessageSender::OnSent on_sent) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Streams.
+  uint64_t carrier_max_message() const override { return max_message(); }
+  MessageSender::Added SendStreamed(const MessageFrames& frames, const google::protobuf::MessageLite& message,
+                                    size_t size, MessageSender::OnSent on_sent) override;
+  MessageSender::Added SendStreamed(const MessageFrames& frames, absl::string_view encoded,
+                                    MessageSender::OnSent on_sent) override;
+  void SendStreamEnd(transport::StreamId stream, uint8_t priority) override;
+  void Grant(transport::StreamId stream, size_t bytes) override;
+  void FailStream(transport::StreamId stream, absl::Status why) override;
+
   void OnStatus(const transport::Frame& frame);
-  // Ends a call with an error of this side's own: the server is told to stop.
-  void Abandon(transport::StreamId stream, absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Constant.
   const Options options_;
@@ -138,16 +171,20 @@ class ClientSession final : public std::enable_shared_from_this<ClientSession>,
   uint32_t max_streams_ ABSL_GUARDED_BY(mutex_);
   // No more calls are taken.
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  // REQUESTs so far (PROTOCOL.md [P6.10]).
-  uint64_t requests_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Counts the REQUESTs too (PROTOCOL.md [P6.10]).
+  MessageSender sender_ ABSL_GUARDED_BY(mutex_);
   // Start has answered kFull since the last OnSlotFree.
   bool wants_slot_ ABSL_GUARDED_BY(mutex_) = false;
 
   // The server's limits: hints for early refusal, which the server repeats.
   std::atomic<uint64_t> max_message_;
   std::atomic<uint32_t> max_head_;
+  // Whether both sides count windows (PROTOCOL.md section 11).
+  std::atomic<bool> counting_{false};
 
   // Belong to the loop.
+  // Of the connection's window: what the server has used of it and was not granted anew.
+  size_t received_ = 0;
   bool settings_seen_ = false;
   bool answered_ = false;
   // EndCalls was called: there are no deadlines any more.

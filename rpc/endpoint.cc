@@ -123,6 +123,12 @@ void Endpoint::FailLater(ClientCall& call, absl::Status why) {
   });
 }
 
+void Endpoint::CancelWaiting(ClientCall& call, absl::Status why, std::shared_ptr<void> keep) {
+  loop_.Post([self = shared_from_this(), &call, why = std::move(why), keep = std::move(keep)]() mutable {
+    self->EndWaiting(call, std::move(why));
+  });
+}
+
 // ---------------------------------------------------------------- The loop: sending
 
 // Does what the waiting calls need next.
@@ -288,6 +294,16 @@ void Endpoint::EndExpired() {
         absl::StrCat("the deadline of ", call->method->full_name, " passed before it could be sent",
                      why.ok() ? "" : absl::StrCat(": ", std::string(why.message())))));
   }
+}
+
+void Endpoint::EndWaiting(ClientCall& call, absl::Status why) {
+  {
+    transport::MutexLock lock(mutex_);
+    if (std::find(waiting_.begin(), waiting_.end(), &call) == waiting_.end()) return;
+    Forget(call);
+  }
+  call.waiting_request = transport::Block();
+  call.Complete(std::move(why));
 }
 
 // Wakes the loop for the next deadline or attempt to connect.

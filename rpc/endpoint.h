@@ -66,6 +66,10 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   // Ends a call that was never sent, on the loop. Thread-safe.
   void FailLater(ClientCall& call, absl::Status why);
 
+  // Ends `call` with `why`, on the loop, if it waits to be sent then. `keep` keeps it until then.
+  // Thread-safe.
+  void CancelWaiting(ClientCall& call, absl::Status why, std::shared_ptr<void> keep);
+
   // Ends every call with `why`, and closes. Calls started afterwards end so too. On the loop.
   void Close(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -76,6 +80,8 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   bool has_calls() ABSL_LOCKS_EXCLUDED(mutex_);
 
   transport::EventLoop& loop() const { return loop_; }
+  // What this side accepts.
+  const WireSettings& settings() const { return options_.session.settings; }
 
  private:
   enum class State { kIdle, kConnecting, kReady, kBackoff, kClosed };
@@ -106,6 +112,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   void OnConnectFailed(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnTimer() ABSL_LOCKS_EXCLUDED(mutex_);
   void EndExpired() ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndWaiting(ClientCall& call, absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
   void ArmTimer() ABSL_LOCKS_EXCLUDED(mutex_);
   void OnNoMoreCalls(ClientSession& session, const absl::Status& why) override;
   void OnSessionClosed(ClientSession& session) override;

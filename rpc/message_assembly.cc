@@ -38,7 +38,7 @@ void MessageAssembly::Reset() {
   budget_->GiveBack(total_);
   budget_ = nullptr;
   bytes_.reset();
-  have_ = total_ = 0;
+  have_ = total_ = credit_ = 0;
 }
 
 }  // namespace ferry

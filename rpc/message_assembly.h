@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -31,6 +32,13 @@ class MessageAssembly {
   // Appends a fragment. INTERNAL if there are more bytes than Begin was told of. REQUIRES: active().
   absl::Status Append(absl::string_view fragment);
 
+  // What is to be granted anew of the window, if that is `at_least`, and 0 otherwise, after a frame that took
+  // `cost` from it.
+  size_t TakeCredit(size_t cost, size_t at_least) {
+    credit_ += cost;
+    return credit_ >= at_least ? std::exchange(credit_, 0) : 0;
+  }
+
   // What is wrong with a message whose last fragment has come, but that is not whole.
   absl::Status TooShort() const;
 
@@ -46,6 +54,7 @@ class MessageAssembly {
   std::unique_ptr<char[]> bytes_;
   size_t have_ = 0;
   size_t total_ = 0;
+  size_t credit_ = 0;
 };
 
 }  // namespace ferry

@@ -13,15 +13,6 @@ using transport::FrameHeader;
 using transport::FrameType;
 using transport::kFrameHeaderSize;
 
-// What every receiver accepts in a frame (PROTOCOL.md section 5).
-constexpr size_t kLeastMaxFrame = 81'932;
-
-// The first part of `message`, so that it fits beside a head of `head` bytes.
-absl::string_view FirstFragment(absl::string_view message, size_t head) {
-  return message.substr(
-      0, std::min<size_t>(kMaxFragment, kLeastMaxFrame - transport::kRequestPrefixSize - head));
-}
-
 }  // namespace
 
 EncodedMessage Encode(const google::protobuf::MessageLite& message, size_t size, Connection& connection) {
@@ -33,11 +24,12 @@ EncodedMessage Encode(const google::protobuf::MessageLite& message, size_t size,
   return encoded;
 }
 
-bool SendLarge(const MessageFrames& frames, const google::protobuf::MessageLite& message, size_t size,
-               Connection& connection) {
-  const Connection::Appended appended = AppendMessage(frames, Encode(message, size, connection), connection);
-  if (appended == Connection::Appended::kFlush) connection.FlushAppended();
-  return appended != Connection::Appended::kClosed;
+EncodedMessage EncodedCopy(absl::string_view bytes, Connection& connection) {
+  if (bytes.empty()) return {};
+  EncodedMessage encoded{.block = connection.AllocateOutput(bytes.size())};
+  std::memcpy(encoded.block.data(), bytes.data(), bytes.size());
+  encoded.bytes = absl::string_view(encoded.block.data(), bytes.size());
+  return encoded;
 }
 
 uint32_t WireTimeLeft(const MessageFrames& frames) {
@@ -57,23 +49,9 @@ Connection::Appended AppendMessageSlowly(const MessageFrames& frames,
 Connection::Appended AppendMessage(const MessageFrames& frames, const EncodedMessage& message,
                                    Connection& connection) {
   return connection.Append([&](Connection::Output& output) {
-    absl::string_view rest = message.bytes;
-    absl::string_view fragment = FirstFragment(rest, frames.head.size());
-    rest.remove_prefix(fragment.size());
-    WriteBeforeMessage(frames, fragment.size(), rest.empty() ? transport::kEndStream : transport::kMore,
+    WriteBeforeMessage(frames, message.bytes.size(), transport::kEndStream,
                        output.Append(SizeBeforeMessage(frames)));
-    output.Append(message.block, fragment);
-    while (!rest.empty()) {
-      fragment = rest.substr(0, kMaxFragment);
-      rest.remove_prefix(fragment.size());
-      const FrameHeader header{.length = static_cast<uint32_t>(fragment.size()),
-                               .type = FrameType::kMessage,
-                               .flags = rest.empty() ? transport::kEndStream : transport::kMore,
-                               .attr = transport::MakeAttr(frames.priority, 0),
-                               .stream = frames.stream};
-      EncodeFrameHeader(header, output.Append(kFrameHeaderSize));
-      output.Append(message.block, fragment);
-    }
+    output.Append(message.block, message.bytes);
   });
 }
 
@@ -85,6 +63,12 @@ bool SendHead(FrameHeader header, absl::string_view head, Connection& connection
     EncodeFrameHeader(header, out);
     if (!head.empty()) std::memcpy(out + kFrameHeaderSize, head.data(), head.size());
   });
+}
+
+void SendWindow(transport::StreamId stream, size_t bytes, Connection& connection) {
+  wire::WindowHead head;
+  head.set_increment(static_cast<uint32_t>(bytes));
+  SendHead({.type = FrameType::kWindow, .stream = stream}, head.SerializeAsString(), connection);
 }
 
 void AnswerPing(const transport::Frame& ping, Connection& connection) {

@@ -4,6 +4,7 @@
 
 #include <google/protobuf/message_lite.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -19,6 +20,14 @@ namespace ferry {
 
 // Below this, encoding under the output mutex costs less than referring to a block.
 inline constexpr size_t kMaxGathered = 4 * 1024;
+
+// What every receiver accepts in a frame (PROTOCOL.md section 5).
+inline constexpr size_t kLeastMaxFrame = 81'932;
+
+// The most bytes of a message that may stand in a frame beside a head of `head` bytes.
+constexpr size_t FragmentLimit(size_t head) {
+  return std::min<size_t>(kMaxFragment, kLeastMaxFrame - transport::kRequestPrefixSize - head);
+}
 
 // Whether a message of `size` bytes, beside a head that says more than its length or not, may need several
 // frames: then the head must say the length.
@@ -37,6 +46,9 @@ struct EncodedMessage {
 // just called.
 EncodedMessage Encode(const google::protobuf::MessageLite& message, size_t size,
                       transport::Connection& connection);
+
+// The same of one that is encoded already.
+EncodedMessage EncodedCopy(absl::string_view bytes, transport::Connection& connection);
 
 // A MessageFrames says how the frames of one message begin; all but type and stream are optional.
 struct MessageFrames {
@@ -83,8 +95,12 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline char* WriteBeforeMessage(const MessageFrames
   return out + frames.head.size();
 }
 
-// The same in two steps, of which the second is Connection::FlushAppended; see there. Only a message of at
-// most kMaxGathered bytes may be given unencoded.
+// Appends `message`, of `size` = message.ByteSizeLong() just called, in one frame, as the last of its sender
+// on the stream; the caller then does as Connection::Append says. At most FragmentLimit bytes, and if it is
+// given unencoded at most kMaxGathered. Thread-safe.
+//
+// A small message is encoded straight into the connection's output, a larger one into a block that the output
+// refers to; neither is copied afterwards.
 transport::Connection::Appended AppendMessageSlowly(const MessageFrames& frames,
                                                     const google::protobuf::MessageLite& message, size_t size,
                                                     transport::Connection& connection);
@@ -100,23 +116,11 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline transport::Connection::Appended AppendMessag
 transport::Connection::Appended AppendMessage(const MessageFrames& frames, const EncodedMessage& message,
                                               transport::Connection& connection);
 
-// Sends `message`, of size `size` = message.ByteSizeLong() just called, as the last of its sender on the
-// stream. Returns false if the connection is closed. Thread-safe.
-//
-// A small message is encoded straight into the connection's output, a larger one into a block that the output
-// refers to; neither is copied afterwards.
-bool SendLarge(const MessageFrames& frames, const google::protobuf::MessageLite& message, size_t size,
-               transport::Connection& connection);
-inline bool SendMessage(const MessageFrames& frames, const google::protobuf::MessageLite& message,
-                        size_t size, transport::Connection& connection) {
-  if (size > kMaxGathered) return SendLarge(frames, message, size, connection);
-  const transport::Connection::Appended appended = AppendMessage(frames, message, size, connection);
-  if (appended == transport::Connection::Appended::kFlush) connection.FlushAppended();
-  return appended != transport::Connection::Appended::kClosed;
-}
-
 // Sends a frame that consists of a head only; its sizes are filled in here.
 bool SendHead(transport::FrameHeader header, absl::string_view head, transport::Connection& connection);
+
+// Lets the peer send `bytes` more on `stream`, or on the connection (PROTOCOL.md section 11). Thread-safe.
+void SendWindow(transport::StreamId stream, size_t bytes, transport::Connection& connection);
 
 // Answers a PING with the bytes it came with; does nothing about an answer to ours.
 void AnswerPing(const transport::Frame& ping, transport::Connection& connection);

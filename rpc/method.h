@@ -29,6 +29,9 @@ struct MethodDescriptor {
   bool idempotent = false;
   // The time a call may take when its CallOptions name none, in microseconds; 0 is no limit.
   int64_t timeout_us = 0;
+  // Whether the client sends a stream of requests, the server a stream of replies, instead of one.
+  bool client_streaming = false;
+  bool server_streaming = false;
 };
 
 }  // namespace ferry

@@ -17,12 +17,20 @@ namespace ferry {
 // A ServedMethod is a method of a registered service.
 struct ServedMethod {
   ServedMethod(const ServerMethod& m, Service& s, const InlineGuard::Options& options)
-      : method(m), service(s), run_inline(m.descriptor->run_inline), guard(options) {}
+      : method(m),
+        service(s),
+        takes_stream(m.descriptor->client_streaming),
+        streams(m.descriptor->client_streaming || m.descriptor->server_streaming),
+        run_inline(m.descriptor->run_inline),
+        guard(options) {}
 
   const char* name() const { return method.descriptor->full_name; }
 
   const ServerMethod& method;
   Service& service;
+  // Whether it takes a stream of requests; whether it does, or answers with a stream of replies.
+  const bool takes_stream;
+  const bool streams;
   // Whether it runs on the loops, as long as the guard lets it.
   bool run_inline;
   InlineGuard guard;

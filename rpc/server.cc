@@ -27,6 +27,7 @@ WireSettings SettingsOf(const ServerOptions& options) {
   settings.max_message = options.max_message;
   settings.max_streams = options.max_calls_per_connection + 1;
   settings.max_head = options.max_metadata;
+  settings.features = kFlowControlFeature | kStreamingFeature;
   return settings;
 }
 

@@ -19,6 +19,7 @@
 namespace ferry {
 
 class CallRecycler;
+class Stream;
 struct ServedMethod;
 
 // A ServerCall is one call on the server, from its request to its one end. Call objects are recycled, with
@@ -28,6 +29,15 @@ struct ServedMethod;
 // again.
 class ServerCall : public Executor::Task {
  public:
+  // Whether its method streams requests, replies.
+  struct Kind {
+    bool client_streaming = false;
+    bool server_streaming = false;
+  };
+
+  explicit ServerCall(Kind kind) : streams_replies(kind.server_streaming) {}
+  ServerCall() : ServerCall(Kind{}) {}
+
   // An Owner runs calls and is told when one has ended. A server session is one.
   class Owner {
    public:
@@ -61,6 +71,12 @@ class ServerCall : public Executor::Task {
   // Where the owner keeps the call while it is in flight; null otherwise.
   std::atomic<ServerCall*>* place = nullptr;
   uint8_t priority = 0;
+  // The messages of a call that streams; null otherwise.
+  std::shared_ptr<Stream> messages;
+  // The answer is a stream of replies, and its end.
+  const bool streams_replies;
+  // The initial metadata have gone with the first of them.
+  bool initial_metadata_sent = false;
   // A request that arrives in fragments, and is parsed when the call is run.
   MessageAssembly request_fragments;
   // What a request in one frame takes of the budget.
@@ -75,9 +91,44 @@ class ServerCall : public Executor::Task {
 };
 
 template <typename Request, typename Reply>
-class UnaryServerCall;
+class TypedServerCall;
 
-// A UnaryCall is a handler's hold on one unary call: it finishes the call once, now or later, on any thread.
+// A CallHandle is a handler's hold on one call: it finishes the call once, now or later, on any thread. One
+// of the kinds below, or of streaming_call.h.
+//
+// Movable, not copyable. Thread-compatible. A handle that is destroyed without Finish ends its call with
+// INTERNAL. The call's messages and context are valid until Finish.
+template <typename RequestType, typename ReplyType>
+class CallHandle {
+ public:
+  using Request = RequestType;
+  using Reply = ReplyType;
+
+  explicit CallHandle(TypedServerCall<Request, Reply>& call) : call_(&call) {}
+  CallHandle(CallHandle&& other) noexcept : call_(std::exchange(other.call_, nullptr)) {}
+  CallHandle& operator=(CallHandle&& other) noexcept {
+    std::swap(call_, other.call_);
+    return *this;
+  }
+  ~CallHandle() {
+    if (call_ != nullptr)
+      call_->End(absl::InternalError("the handler dropped the call without finishing it"));
+  }
+
+  ServerContext& context() const { return call_->context(); }
+
+  // Ends the call: with OK, and the reply if there is a single one; or with another status. The handle is
+  // empty afterwards.
+  void Finish(absl::Status status) && { std::exchange(call_, nullptr)->End(std::move(status)); }
+
+ protected:
+  TypedServerCall<Request, Reply>& call() const { return *call_; }
+
+ private:
+  TypedServerCall<Request, Reply>* call_;
+};
+
+// A UnaryCall is a handler's hold on a call with one request and one reply.
 //
 //   void StartGreet(ferry::UnaryCall<GreetRequest, GreetReply> call) override {
 //     queue_.Add([call = std::move(call)]() mutable {
@@ -85,48 +136,31 @@ class UnaryServerCall;
 //       std::move(call).Finish(absl::OkStatus());
 //     });
 //   }
-//
-// Movable, not copyable. Thread-compatible. A handle that is destroyed without Finish ends its call with
-// INTERNAL. The call's request, reply and context are valid until Finish.
 template <typename Request, typename Reply>
-class UnaryCall {
+class UnaryCall : public CallHandle<Request, Reply> {
  public:
-  explicit UnaryCall(UnaryServerCall<Request, Reply>& call) : call_(&call) {}
-  UnaryCall(UnaryCall&& other) noexcept : call_(std::exchange(other.call_, nullptr)) {}
-  UnaryCall& operator=(UnaryCall&& other) noexcept {
-    std::swap(call_, other.call_);
-    return *this;
-  }
-  ~UnaryCall() {
-    if (call_ != nullptr)
-      call_->End(absl::InternalError("the handler dropped the call without finishing it"));
-  }
+  static constexpr ServerCall::Kind kKind = {};
+  using CallHandle<Request, Reply>::CallHandle;
 
-  ServerContext& context() const { return call_->context(); }
-  const Request& request() const { return call_->request(); }
-  Reply& reply() const { return call_->reply(); }
-
-  // Ends the call with reply() if `status` is OK, and with `status` otherwise. The handle is empty
-  // afterwards.
-  void Finish(absl::Status status) && { std::exchange(call_, nullptr)->End(std::move(status)); }
-
- private:
-  UnaryServerCall<Request, Reply>* call_;
+  const Request& request() const { return this->call().request(); }
+  Reply& reply() const { return this->call().reply(); }
 };
 
-// A UnaryServerCall is a ServerCall with messages of the method's types.
+// A TypedServerCall is a ServerCall with messages of the method's types. What is streamed has no place in it.
 template <typename Request, typename Reply>
-class UnaryServerCall final : public ServerCall {
+class TypedServerCall final : public ServerCall {
  public:
-  UnaryServerCall() { DropMessages(); }
+  explicit TypedServerCall(Kind kind) : ServerCall(kind), has_request_(!kind.client_streaming) {
+    DropMessages();
+  }
+  TypedServerCall() : TypedServerCall(Kind{}) {}
 
   const Request& request() const { return *request_; }
   Reply& reply() { return *reply_; }
-  UnaryCall<Request, Reply> Handle() { return UnaryCall<Request, Reply>(*this); }
 
   google::protobuf::MessageLite& request_message() override { return *request_; }
   bool ParseRequest(absl::string_view bytes) override {
-    return request_->ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+    return !has_request_ || request_->ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   }
   google::protobuf::MessageLite& reply_message() override { return *reply_; }
   void DropMessages() override {
@@ -135,6 +169,7 @@ class UnaryServerCall final : public ServerCall {
   }
 
  private:
+  const bool has_request_;
   std::optional<Request> request_;
   std::optional<Reply> reply_;
 };

@@ -5,9 +5,12 @@
 #include <atomic>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
 #include "ferry/rpc/metadata.h"
 #include "ferry/transport/clock.h"
+#include "ferry/transport/mutex.h"
 
 namespace ferry {
 
@@ -30,6 +33,12 @@ class ServerContext {
   // Whether nobody waits for the answer any more: the client has cancelled or gone, or the deadline has
   // passed. Once true it stays true.
   bool cancelled() const { return cancelled_.load(std::memory_order_acquire) || expired(); }
+
+  // Runs `task` once when the client cancels the call or goes away: on the connection's event loop, where it
+  // must be quick; or at once, on this thread, if that has happened. A deadline counts when the client says
+  // so, as it does when its own has passed. `task` is destroyed without being run when the call ends, but may
+  // just then be running. A further task replaces the one before. Thread-safe until the call has ended.
+  void OnCancel(absl::AnyInvocable<void()> task) ABSL_LOCKS_EXCLUDED(cancel_mutex_);
 
   // What the client sent with its request.
   const Metadata& request_metadata() const { return request_metadata_; }
@@ -65,16 +74,26 @@ class ServerContext {
   bool has_reply_metadata() const { return !initial_metadata_.empty() || !trailing_metadata_.empty(); }
   // Whether the deadline has passed.
   bool expired() const { return deadline_ != transport::Instant::Infinite() && clock_->Now() >= deadline_; }
-  // Thread-safe.
-  void Cancel() { cancelled_.store(true, std::memory_order_release); }
+  // On the loop.
+  void Cancel() ABSL_LOCKS_EXCLUDED(cancel_mutex_);
+  // At the call's end.
+  void ForgetOnCancel() {
+    if (has_on_cancel_.load(std::memory_order_relaxed)) DropOnCancel();
+  }
 
  private:
+  void DropOnCancel() ABSL_LOCKS_EXCLUDED(cancel_mutex_);
+
   const std::string* peer_ = nullptr;
   const transport::Clock* clock_ = nullptr;
   absl::Duration timeout_ = absl::InfiniteDuration();
   transport::Instant deadline_ = transport::Instant::Infinite();
   // Set by Cancel() on the connection's loop, read by the handler anywhere; it publishes nothing else.
   std::atomic<bool> cancelled_{false};
+  transport::Mutex cancel_mutex_;
+  absl::AnyInvocable<void()> on_cancel_ ABSL_GUARDED_BY(cancel_mutex_);
+  // Whether on_cancel_ was set in this call: for its end, which knows of what the handler did before.
+  std::atomic<bool> has_on_cancel_{false};
   Metadata request_metadata_;
   Metadata initial_metadata_;
   Metadata trailing_metadata_;

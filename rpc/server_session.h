@@ -2,12 +2,12 @@
 #ifndef FERRY_RPC_SERVER_SESSION_H_
 #define FERRY_RPC_SERVER_SESSION_H_
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,22 +16,26 @@
 #include "ferry/rpc/message_frames.h"
 #include "ferry/rpc/method_table.h"
 #include "ferry/rpc/server_call.h"
+#include "ferry/rpc/server_output.h"
+#include "ferry/rpc/server_slots.h"
+#include "ferry/rpc/stream.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/connection.h"
 
 namespace ferry {
 
-// A ServerSession takes requests from one connection, has their handlers run, and sends what they answer.
+// A ServerSession takes requests from one connection, has their handlers run, and has what they answer sent.
 //
-//     OnFrame -> Begin -> [fragments] -> Admit -> inline:   handler -> EndCall -> output, flushed once a
-//     batch
-//                                             '-> executor: RunCall -> handler -> EndCall -> output
+//     OnFrame -> OnRequest -> [fragments] -> Admit -> inline:   handler -> EndCall -> ServerOutput
+//                                                 '-> executor: RunCall -> handler -> EndCall -> ServerOutput
+//                                  [messages of a stream] -> Stream -> handler
 //
 // Belongs to the connection's loop; RunCall and EndCall are Thread-safe. Owned by shared_ptr: by its server
 // until the connection is closed, and from then on by itself until the last call in flight has ended, for
 // handlers may outlive the connection. A call that runs inline, on the loop from its start to its end, takes
 // no lock and no atomic read-modify-write instruction.
 class ServerSession final : public ServerCall::Owner,
+                            public StreamCarrier,
                             public std::enable_shared_from_this<ServerSession>,
                             private transport::Connection::Handler {
  public:
@@ -44,6 +48,8 @@ class ServerSession final : public ServerCall::Owner,
     // Of requests over 4 KiB that are not answered yet, on all connections and on each.
     Budget request_budget;
     size_t max_request_bytes_per_connection = 0;
+    // Of replies that wait for a client to accept them: beyond it further requests are refused.
+    size_t max_reply_bytes_per_connection = 128 * 1024 * 1024;
     void (*log)(std::string_view line) = nullptr;
 
     Shared(const InlineGuard::Options& inline_guard, size_t max_request_bytes)
@@ -66,7 +72,7 @@ class ServerSession final : public ServerCall::Owner,
   void Drain();
 
   // Cancels the calls in flight and closes the connection. On the loop.
-  void Close(absl::Status why);
+  void Close(const absl::Status& why);
 
   void RunCall(ServerCall& call) override;
   void EndCall(ServerCall& call, absl::Status status) override;
@@ -74,24 +80,12 @@ class ServerSession final : public ServerCall::Owner,
   transport::EventLoop& loop() const { return loop_; }
 
  private:
-  // A slot that a client may use; call is null while none does. The loop sets call; whoever ends the call
-  // clears it (release), before its answer is written, and the loop looks (acquire). A call object that the
-  // loop has found there stays valid, and no other call, for as long as the loop is busy with it: only the
-  // loop takes it from its recycler again.
-  struct Slot {
-    transport::StreamId stream;
-    std::atomic<ServerCall*> call{nullptr};
-    // A REQUEST has come on it.
-    bool used = false;
-    // Its request has not arrived whole; no handler has seen it.
-    bool arriving = false;
-  };
-
   void OnFrame(const transport::Frame& frame) override {
     if (settings_seen_ && IsPlainRequest(frame.header)) return OnRequest(frame);
     OnOtherFrame(frame);
   }
   void OnEndOfRead() override;
+  void OnRoom() override;
   void OnEndOfInput() override;
   void OnPreface() override;
   void OnMalformedInput(const absl::Status& why, bool tell_peer) override;
@@ -101,7 +95,10 @@ class ServerSession final : public ServerCall::Owner,
   void OnOtherFrame(const transport::Frame& frame);
   void OnSettings(const transport::Frame& frame);
   void OnRequest(const transport::Frame& frame);
-  void OnFragment(const transport::Frame& frame);
+  void OnMessage(const transport::Frame& frame);
+  void OnFragment(const transport::Frame& frame, ServerSlot& slot, ServerCall& call);
+  void OnStreamed(const transport::Frame& frame, ServerSlot& slot);
+  void OnWindow(const transport::Frame& frame);
   void OnCancel(const transport::Frame& frame);
   void OnDrain(const transport::Frame& frame);
   absl::Status CheckInRange(transport::StreamId stream) const;
@@ -109,27 +106,24 @@ class ServerSession final : public ServerCall::Owner,
   absl::Status CheckSlot(transport::StreamId stream) const;
   bool IsAdmissible(const transport::FrameHeader& header) const {
     return !draining_ && !drained_ && header.stream.slot() < shared_->settings.max_streams &&
-           header.has(transport::kEndStream | transport::kMore) &&
-           header.message_size() <= shared_->settings.max_message;
+           header.message_size() <= shared_->settings.max_message &&
+           output_.waiting_bytes() <= shared_->max_reply_bytes_per_connection;
   }
   absl::Status WhyInadmissible(const transport::Frame& frame) const;
   void OnInadmissible(const transport::Frame& frame);
   ServedMethod* FindMethod(uint64_t id);
-  Slot* FreeSlot(transport::StreamId stream);
+  ServerSlot* FreeSlot(transport::StreamId stream);
   void BreakForSlotInUse(transport::StreamId stream);
-  Slot& SlotOf(uint32_t slot) { return slots_[slot / kChunk][slot % kChunk]; }
-  template <typename F>
-  void ForEachSlot(F&& f) {
-    for (const std::unique_ptr<Slot[]>& chunk : slots_) std::for_each_n(chunk.get(), kChunk, f);
-  }
+  void OpenStream(ServerSlot& slot, ServerCall& call);
   void BeginLarge(const transport::Frame& frame, ServerCall& call);
   bool Parse(absl::string_view message, ServerCall& call);
   absl::Status ReadHead(const transport::Frame& frame, ServerCall& call);
   void Admit(ServerCall& call);
   void RunInline(ServerCall& call);
   transport::Instant ReadTime();
+  static void Cancel(ServerSlot& slot, ServerCall& call);
+  static absl::Status EndStream(ServerCall& call, absl::Status status);
   void EndArriving(const absl::Status& why);
-  void Refuse(const transport::FrameHeader& request, const absl::Status& why);
   void SetLastCalls();
   void CloseIfDone();
   void CountEnd(bool in_loop);
@@ -137,12 +131,20 @@ class ServerSession final : public ServerCall::Owner,
   // Calls whose answers are not appended yet. On the loop.
   uint64_t in_flight() const { return begun_ - ends_.load() / kOneEnd; }
 
-  // What EndCall sends. Returns the reply's size on the wire.
-  size_t SendReply(ServerCall& call);
-  void SendPlainReply(const MessageFrames& frames, const google::protobuf::MessageLite& reply, size_t size);
-  void SendReplyWithHead(ServerCall& call, const google::protobuf::MessageLite& reply, size_t size);
   absl::Status WhyUnwanted(ServerCall& call, const absl::Status& status) const;
-  void SendStatus(ServerCall& call, const absl::Status& status);
+
+  // Streams.
+  uint64_t carrier_max_message() const override { return output_.max_message(); }
+  MessageSender::Added SendStreamed(const MessageFrames& frames, const google::protobuf::MessageLite& message,
+                                    size_t size, MessageSender::OnSent on_sent) override {
+    return output_.SendStreamed(frames, message, size, std::move(on_sent));
+  }
+  MessageSender::Added SendStreamed(const MessageFrames&, absl::string_view, MessageSender::OnSent) override {
+    return MessageSender::Added::kClosed;  // streams are open before their handlers write
+  }
+  void SendStreamEnd(transport::StreamId, uint8_t) override {}    // the call's end is
+  void FailStream(transport::StreamId, absl::Status) override {}  // EndCall asks the stream
+  void Grant(transport::StreamId stream, size_t bytes) override;
 
   // Constant.
   const std::shared_ptr<Shared> shared_;
@@ -161,18 +163,16 @@ class ServerSession final : public ServerCall::Owner,
   // Set before kClosed, if calls are in flight then.
   std::shared_ptr<ServerSession> self_;
 
-  // The client's limits.
-  std::atomic<uint64_t> max_message_;
-  std::atomic<uint32_t> max_head_;
+  ServerOutput output_;
 
   // Belong to the loop; request_budget_ is Thread-safe.
   Budget request_budget_;
   // The last method that was looked for, and its id.
   uint64_t last_method_id_ = 0;
   ServedMethod* last_method_ = nullptr;
-  // Slot i is slots_[i / kChunk][i % kChunk]: grows as slots are used, and each stays where it is.
-  static constexpr uint32_t kChunk = 64;
-  std::vector<std::unique_ptr<Slot[]>> slots_;
+  ServerSlots slots_;
+  // Of the connection's window: what the client has used of it and was not granted anew.
+  size_t received_ = 0;
   // Calls that were begun, less those that ended on the loop: constant once the connection is closed.
   uint64_t begun_ = 0;
   // The client's preface has come: something may be sent.

@@ -37,28 +37,29 @@ class Service {
 // What a handler that was not overridden answers.
 absl::Status UnimplementedMethod(const MethodDescriptor& method);
 
-// What UnaryServerMethod needs to know of a handler.
+// What HandlerMethod needs to know of a handler.
 template <typename Handler>
-struct UnaryHandlerTraits;
+struct HandlerTraits;
 
-template <typename S, typename Request, typename Reply>
-struct UnaryHandlerTraits<void (S::*)(UnaryCall<Request, Reply>)> {
+template <typename S, typename Call>
+struct HandlerTraits<void (S::*)(Call)> {
   using ServiceType = S;
-  using CallType = UnaryServerCall<Request, Reply>;
+  using CallType = Call;
 };
 
-// The ServerMethod of a unary method whose call-object handler is kStart, a `void (S::*)(UnaryCall<Request,
-// Reply>)`.
+// The ServerMethod of a method whose call-object handler is kStart, a `void (S::*)(Call)` with one of the
+// kinds of CallHandle.
 template <auto kStart>
-constexpr ServerMethod UnaryServerMethod(const MethodDescriptor& descriptor) {
-  using Traits = UnaryHandlerTraits<decltype(kStart)>;
+constexpr ServerMethod HandlerMethod(const MethodDescriptor& descriptor) {
+  using Traits = HandlerTraits<decltype(kStart)>;
   using Call = typename Traits::CallType;
+  using Served = TypedServerCall<typename Call::Request, typename Call::Reply>;
   return ServerMethod{
       .descriptor = &descriptor,
-      .new_call = []() -> std::unique_ptr<ServerCall> { return std::make_unique<Call>(); },
+      .new_call = []() -> std::unique_ptr<ServerCall> { return std::make_unique<Served>(Call::kKind); },
       .start =
           [](Service& service, ServerCall& call) {
-            (static_cast<typename Traits::ServiceType&>(service).*kStart)(static_cast<Call&>(call).Handle());
+            (static_cast<typename Traits::ServiceType&>(service).*kStart)(Call(static_cast<Served&>(call)));
           },
   };
 }

@@ -341,6 +341,20 @@ absl::StatusOr<std::string> EncodeResponseHead(const Metadata& initial, const Me
   return SerializeHead(head, "response head", max_head);
 }
 
+absl::StatusOr<std::string> EncodeMessageHead(const Metadata& initial, size_t max_head) {
+  if (absl::Status status = initial.Validate(); !status.ok()) return status;
+  wire::MessageHead head;
+  WriteMetadata(initial, *head.mutable_initial_metadata());
+  return SerializeHead(head, "message head", max_head);
+}
+
+absl::StatusOr<uint32_t> DecodeWindowHead(absl::string_view bytes) {
+  wire::WindowHead head;
+  if (absl::Status parsed = ParseHead(bytes, "window head", head); !parsed.ok()) return parsed;
+  if (head.increment() == 0) return absl::InternalError("WINDOW frame has an increment of 0");
+  return head.increment();
+}
+
 std::string EncodeStatusHead(const WireStatus& status, size_t max_head) {
   wire::StatusHead head;
   head.set_code(static_cast<int>(status.status.code()));

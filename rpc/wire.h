@@ -40,6 +40,11 @@ constexpr bool IsPlainResponse(const transport::FrameHeader& header) {
   return IsWholeMessage(header, transport::FrameType::kResponse);
 }
 
+// The priority that the answers to a request have ([P3.7]).
+constexpr uint8_t AnswerPriority(const transport::FrameHeader& request) {
+  return request.priority() == 3 ? 0 : request.priority();
+}
+
 // INTERNAL if `sender` may not send a frame with this header in this version, whatever the connection's
 // state: the wrong side, the wrong stream, flags that do not go with the type, bytes where there must be
 // none, a feature that the receiver has not announced (`features`, as in WireSettings). The connection cannot
@@ -145,6 +150,28 @@ absl::StatusOr<std::string> EncodeRequestHead(const Metadata& metadata, uint64_t
 // The head of a RESPONSE, in the same way.
 absl::StatusOr<std::string> EncodeResponseHead(const Metadata& initial, const Metadata& trailing,
                                                uint64_t message_length, size_t max_head);
+
+// The head of a MESSAGE that begins a server's messages: empty if there is nothing to say.
+absl::StatusOr<std::string> EncodeMessageHead(const Metadata& initial, size_t max_head);
+
+// ---- WINDOW (section 11)
+
+// Whether a frame with this header takes from the windows of its stream and its connection.
+constexpr bool IsCounted(const transport::FrameHeader& header) {
+  if (header.type == transport::FrameType::kMessage) {
+    return header.message_size() > 0 || !header.has(transport::kEndStream);
+  }
+  const bool carries =
+      header.type == transport::FrameType::kRequest || header.type == transport::FrameType::kResponse;
+  return carries && header.has(transport::kMore);
+}
+// How much it takes, in bytes.
+constexpr size_t WindowCost(const transport::FrameHeader& header) {
+  return header.message_size() + transport::kFrameHeaderSize;
+}
+
+// The head of a WINDOW frame: its increment. INTERNAL if it does not parse or is 0.
+absl::StatusOr<uint32_t> DecodeWindowHead(absl::string_view head);
 
 // ---- STATUS (section 7)
 

@@ -50,7 +50,7 @@ void Connection::Start() {
   if (!options_.wait_for_preface) SendPreface();
   loop_.timers().Arm(read_timer_, loop_.now() + options_.preface_timeout);
   absl::Status watching = stream_->Watch(loop_, *this);
-  if (!watching.ok()) Close(std::move(watching));
+  if (!watching.ok()) Close(watching);
 }
 
 void Connection::SendPreface() {
@@ -381,9 +381,16 @@ void Connection::Flush() {
     waiting_output_.store(output_.bytes() + late_output_.bytes());
     after = blocked_ || finish_writing_ || !write_error_.ok();
   }
-  if (after || (reading_paused_.load() && waiting_output_.load() <= options_.max_waiting_output / 2)) {
-    PostToLoop(&Connection::AfterFlush);
-  }
+  const bool read = reading_paused_.load() && waiting_output_.load() <= options_.max_waiting_output / 2;
+  const bool room = room_wanted_.load() && waiting_output_.load() < kRoom;
+  if (after || read || room) PostToLoop(&Connection::AfterFlush);
+}
+
+// Asks to be told of room; answers true, and has not asked, if there is some now.
+bool Connection::WaitForRoom() {
+  room_wanted_.store(true);
+  if (waiting_output_.load() + loop_waiting_.load() >= kRoom) return false;
+  return room_wanted_.exchange(false);
 }
 
 // Accounts for one write; whether there is more to write at once.
@@ -423,7 +430,7 @@ void Connection::AfterFlush() {
              !writing_ && !output_closed_;
   }
   if (closed_) return;
-  if (!error.ok()) return Close(std::move(error));
+  if (!error.ok()) return Close(error);
   if (finish && !std::exchange(finished_writing_, true)) stream_->FinishWriting();
   if (finished_writing_ && closing_.has_value()) {
     if (end_of_input_) return Close(*closing_);
@@ -435,6 +442,8 @@ void Connection::AfterFlush() {
     timed_bytes_ = counters_.bytes_written.load(std::memory_order_relaxed);
     loop_.timers().Arm(write_timer_, loop_.now() + options_.write_timeout);
   }
+  if (waiting_output_.load() < kRoom && room_wanted_.exchange(false)) handler_.OnRoom();
+  if (closed_) return;
   if (waiting_output_.load() <= options_.max_waiting_output / 2 && reading_paused_.exchange(false)) Read();
 }
 

@@ -57,6 +57,8 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     virtual void OnEndOfInput() = 0;
     // The peer's preface has arrived, and so has ours been appended: frames may be sent.
     virtual void OnPreface() {}
+    // There is room, after HasRoom has answered false.
+    virtual void OnRoom() {}
     // What the peer sent breaks the protocol, and nothing after it can be understood. The handler says what
     // it wants to say to the peer if `tell_peer`, then calls CloseAfterFlush(why).
     virtual void OnMalformedInput(const absl::Status& why, bool tell_peer) = 0;
@@ -173,6 +175,11 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     return waiting_output_.load(std::memory_order_relaxed) + loop_waiting_.load(std::memory_order_relaxed);
   }
 
+  // Whether so little waits to be written that more of a large message may be appended without keeping small
+  // frames waiting for long. If not, the handler's OnRoom will tell when there is. Thread-safe.
+  static constexpr size_t kRoom = 128 * 1024;
+  bool HasRoom() { return waiting_output() < kRoom || WaitForRoom(); }
+
   EventLoop& loop() const { return loop_; }
   const std::string& peer() const { return peer_; }
   const Counters& counters() const { return counters_; }
@@ -216,6 +223,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   bool HandleWritten(const IoResult& result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(output_mutex_);
   // Sees to what follows from a flush and belongs to the loop: on the loop.
   void AfterFlush() ABSL_LOCKS_EXCLUDED(output_mutex_);
+  bool WaitForRoom();
   void OnWriteTimeout();
   void PostToLoop(void (Connection::*task)());
 
@@ -248,6 +256,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // loop stores reading_paused_ before it looks here again: one of the two sees the other.
   std::atomic<size_t> waiting_output_{0};
   std::atomic<bool> reading_paused_{false};
+  // HasRoom has answered false since OnRoom was last told. As reading_paused_ with respect to
+  // waiting_output_.
+  std::atomic<bool> room_wanted_{false};
   // Whether late_output_ holds something: the loop must append there too then. Stored under the mutex; what
   // happened before the loop's append includes the store, if it includes the append that made it.
   std::atomic<bool> has_late_output_{false};

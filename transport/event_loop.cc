@@ -260,7 +260,7 @@ bool EventLoop::Poll() {
 // Asks the one handler that has been busy, which costs a system call less, or all of them.
 bool EventLoop::PollOnce() {
   if (hot_ != nullptr && ++polls_ % 8 != 0) return hot_->OnPoll();
-  const size_t ready = epoll_.Wait(absl::MakeSpan(events_), absl::ZeroDuration());
+  const size_t ready = epoll_.Wait(absl::MakeSpan(events_), 0);
   RunHandlers(ready);
   return ready > 0;
 }
@@ -269,12 +269,12 @@ bool EventLoop::PollOnce() {
 size_t EventLoop::WaitForEvents(bool may_wait) {
   absl::Span<epoll_event> events = absl::MakeSpan(events_);
   if (!trim_timer_.armed() && !blocks_.empty()) timers_.Arm(trim_timer_, now_ + blocks_.pool().max_age());
-  const absl::Duration sleep = may_wait ? TimeToSleep() : absl::ZeroDuration();
-  if (sleep <= absl::ZeroDuration()) return epoll_.Wait(events, absl::ZeroDuration());
+  const int64_t sleep = may_wait ? NanosToSleep() : 0;
+  if (sleep == 0) return epoll_.Wait(events, 0);
 
   State expected = State::kRunning;
   const bool asleep = state_.compare_exchange_strong(expected, State::kAsleep, std::memory_order_acq_rel);
-  if (!asleep) return epoll_.Wait(events, absl::ZeroDuration());
+  if (!asleep) return epoll_.Wait(events, 0);
   const size_t ready = epoll_.Wait(events, sleep);
   expected = State::kAsleep;
   state_.compare_exchange_strong(expected, State::kRunning, std::memory_order_acq_rel);
@@ -290,11 +290,15 @@ void EventLoop::Trim() {
   timers_.Arm(trim_timer_, now_ + blocks_.pool().max_age());
 }
 
-absl::Duration EventLoop::TimeToSleep() {
+int64_t EventLoop::NanosToSleep() {
+  // What is due later than this need not be known exactly: the loop wakes that much early and looks again.
+  constexpr int64_t kFar = 1'000'000'000;
   const Instant due = timers_.next_due();
-  // now_ is too old by the length of the batch, but serves if even by that time the timer is due.
-  if (due == Instant::Infinite() || due <= now_) return due - now_;
-  return due - clock_->Now();
+  if (due == Instant::Infinite()) return Epoll::kForever;
+  // now_ is too old by the length of the batch.
+  const int64_t nanos = due.nanos - now_.nanos;
+  if (nanos > 2 * kFar) return nanos - kFar;
+  return nanos <= 0 ? 0 : std::max<int64_t>(due.nanos - clock_->Now().nanos, 0);
 }
 
 void EventLoop::RunHandlers(size_t ready) {

@@ -252,7 +252,7 @@ class ABSL_LOCKABLE EventLoop {
   bool Poll();
   bool PollOnce();
   size_t WaitForEvents(bool may_wait);
-  absl::Duration TimeToSleep();
+  int64_t NanosToSleep();
   void RunHandlers(size_t ready);
   bool RunTimers();
   bool RunTasks() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -18,17 +18,17 @@ namespace ferry::transport {
 namespace {
 
 // The C library has a wrapper only since glibc 2.35.
-int EpollPwait2(int epoll, absl::Span<epoll_event> events, absl::Duration timeout) {
-  const bool forever = timeout == absl::InfiniteDuration();
-  const timespec time = forever ? timespec{} : absl::ToTimespec(timeout);
+int EpollPwait2(int epoll, absl::Span<epoll_event> events, int64_t nanos) {
+  const bool forever = nanos == Epoll::kForever;
+  const timespec time = {.tv_sec = nanos / 1'000'000'000, .tv_nsec = nanos % 1'000'000'000};
   return static_cast<int>(syscall(SYS_epoll_pwait2, epoll, events.data(), static_cast<int>(events.size()),
                                   forever ? nullptr : &time, nullptr, size_t{0}));
 }
 
 // Rounds up: a wait that ends early is followed by another, again and again.
-int WholeMilliseconds(absl::Duration timeout) {
-  if (timeout == absl::InfiniteDuration()) return -1;
-  const int64_t ms = absl::ToInt64Milliseconds(absl::Ceil(timeout, absl::Milliseconds(1)));
+int WholeMilliseconds(int64_t nanos) {
+  if (nanos == Epoll::kForever) return -1;
+  const int64_t ms = nanos / 1'000'000 + (nanos % 1'000'000 > 0 ? 1 : 0);
   return static_cast<int>(std::min<int64_t>(ms, std::numeric_limits<int>::max()));
 }
 
@@ -79,17 +79,17 @@ void Epoll::Remove(const FileDescriptor& fd) {
   FERRY_CHECK(result == 0, "a descriptor to unwatch is not watched");
 }
 
-size_t Epoll::Wait(absl::Span<epoll_event> events, absl::Duration timeout) {
+size_t Epoll::Wait(absl::Span<epoll_event> events, int64_t nanos) {
   // Without waiting the older call does the same, and cheaper.
-  if (has_pwait2_ && timeout > absl::ZeroDuration()) {
-    const int count = EpollPwait2(fd_.get(), events, timeout);
+  if (has_pwait2_ && nanos > 0) {
+    const int count = EpollPwait2(fd_.get(), events, nanos);
     if (count >= 0) return static_cast<size_t>(count);
     if (errno == EINTR) return 0;
     // Too old a kernel, or a sandbox that does not know the call and may refuse it with any error.
     has_pwait2_ = false;
   }
   const int count =
-      epoll_wait(fd_.get(), events.data(), static_cast<int>(events.size()), WholeMilliseconds(timeout));
+      epoll_wait(fd_.get(), events.data(), static_cast<int>(events.size()), WholeMilliseconds(nanos));
   FERRY_CHECK(count >= 0 || errno == EINTR, "epoll_wait failed");
   return static_cast<size_t>(std::max(count, 0));
 }

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "absl/status/status.h"
@@ -57,10 +58,11 @@ class Epoll {
   // REQUIRES: `fd` is in the set.
   void Remove(const FileDescriptor& fd);
 
-  // Waits up to `timeout` for events and puts them into the front of `events`; returns how many. None, also
+  // Waits up to `nanos` nanoseconds, at least 0, or kForever, for events and puts them into the front of `events`; returns how many. None, also
   // early, if a signal came. Waits to the nanosecond on Linux 5.11 and later, before that to the next whole
   // millisecond.
-  size_t Wait(absl::Span<epoll_event> events, absl::Duration timeout);
+  size_t Wait(absl::Span<epoll_event> events, int64_t nanos);
+  static constexpr int64_t kForever = std::numeric_limits<int64_t>::max();
 
  private:
   explicit Epoll(FileDescriptor fd) : fd_(std::move(fd)) {}

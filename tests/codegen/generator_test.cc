@@ -158,21 +158,24 @@ TEST(GeneratorTest, TakesNoParameters) {
   EXPECT_EQ(result.error, "unknown parameter 'lite': protoc-gen-ferry takes none");
 }
 
-TEST(GeneratorTest, RefusesStreaming) {
+TEST(GeneratorTest, SaysWhatStreams) {
   const struct {
     const char* method;
-    const char* expected;
+    bool client_streaming;
+    bool server_streaming;
   } kCases[] = {
-      {"rpc R(stream M) returns (M);", "client streaming"},
-      {"rpc R(M) returns (stream M);", "server streaming"},
-      {"rpc R(stream M) returns (stream M);", "bidirectional streaming"},
+      {"rpc R(M) returns (M);", false, false},
+      {"rpc R(stream M) returns (M);", true, false},
+      {"rpc R(M) returns (stream M);", false, true},
+      {"rpc R(stream M) returns (stream M);", true, true},
   };
   for (const auto& c : kCases) {
-    SCOPED_TRACE(c.expected);
+    SCOPED_TRACE(c.method);
     const Result result = RunPluginOnOne(absl::StrCat("service S { ", c.method, " }"));
-    EXPECT_FALSE(result.ok);
-    EXPECT_EQ(result.error,
-              absl::StrCat("a.proto: S.R: ", c.expected, " is not supported, only unary methods are"));
+    ASSERT_TRUE(result.ok) << result.error;
+    const std::string& source = result.files.at("a.ferry.cc");
+    EXPECT_EQ(source.find(".client_streaming = true,") != std::string::npos, c.client_streaming);
+    EXPECT_EQ(source.find(".server_streaming = true,") != std::string::npos, c.server_streaming);
   }
 }
 
@@ -232,21 +235,24 @@ TEST(GeneratorTest, RefusesMethodsOfTwoServicesWhoseIdsCollide) {
 
 TEST(GeneratorTest, ReportsEverythingThatIsWrongWithAllFiles) {
   const std::string text =
-      "syntax = \"proto3\"; package X; message M {} service S { rpc A(stream M) returns (M); "
-      "rpc B(stream M) returns (M); }";
+      "syntax = \"proto3\"; package X; message M {} service S { rpc A(M) returns (M); "
+      "rpc B(M) returns (M); rpc C(M) returns (M); }";
   const Result result = RunPlugin({{"a.proto", absl::StrReplaceAll(text, {{"X", "x"}})},
-                                   {"b.proto", absl::StrReplaceAll(text, {{"X", "y"}})}});
+                                   {"b.proto", absl::StrReplaceAll(text, {{"X", "y"}})}},
+                                  [](const char*) -> uint64_t { return 1; });
   EXPECT_EQ(result.error,
-            "a.proto: S.A: client streaming is not supported, only unary methods are\n"
-            "a.proto: S.B: client streaming is not supported, only unary methods are\n"
-            "b.proto: S.A: client streaming is not supported, only unary methods are\n"
-            "b.proto: S.B: client streaming is not supported, only unary methods are");
+            "a.proto: S.B: method id 0x0000000000000001 is also that of S.A; rename one of them\n"
+            "a.proto: S.C: method id 0x0000000000000001 is also that of S.A; rename one of them\n"
+            "b.proto: S.B: method id 0x0000000000000001 is also that of S.A; rename one of them\n"
+            "b.proto: S.C: method id 0x0000000000000001 is also that of S.A; rename one of them");
 }
 
 TEST(GeneratorTest, WritesNothingIfAnyFileIsWrong) {
   const Result result = RunPlugin(
       {{"a.proto", "syntax = \"proto3\"; message M {}"},
-       {"b.proto", "syntax = \"proto3\"; message N {} service S { rpc R(stream N) returns (N); }"}});
+       {"b.proto",
+        "syntax = \"proto3\"; message N {} service S { rpc R(N) returns (N); rpc Q(N) returns (N); }"}},
+      [](const char*) -> uint64_t { return 1; });
   EXPECT_FALSE(result.ok);
   EXPECT_TRUE(result.files.empty());
 }

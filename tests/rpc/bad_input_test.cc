@@ -438,7 +438,7 @@ std::vector<CallCase> CallErrors() {
                       .message = EncodedText("half")}),
        StatusCode::kInternal, "fragments have 6 bytes, message_length is 0"},
       {"a stream of requests", EncodeRequest({.method = kEchoId, .flags = 0}), StatusCode::kUnimplemented,
-       "this server has no methods with a stream of requests"},
+       "method ferry.test.Echo/Echo takes one request, not a stream"},
       {"a slot beyond the announced limit", EncodeRequest({.slot = 300, .method = kEchoId}),
        StatusCode::kResourceExhausted, "stream slot is 300, limit is 99", 300},
   };

@@ -12,7 +12,7 @@
 namespace ferry {
 namespace {
 
-using Call = UnaryServerCall<test::Text, test::Text>;
+using Call = TypedServerCall<test::Text, test::Text>;
 
 std::unique_ptr<ServerCall> NewCall() { return std::make_unique<Call>(); }
 

@@ -244,7 +244,7 @@ TEST_P(ClientSessionTest, SaysWhatTheDocumentHasItSay) {
   calls[2].method = &none;
   calls[3].method = &wait;
 
-  RawPeer& peer = Connect();
+  RawPeer& peer = Connect({.settings = {.features = kFlowControlFeature | kStreamingFeature}});
   std::string sent;
   size_t next = 0;
   for (const test::CaptureRecord& record : *records) {

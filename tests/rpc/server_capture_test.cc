@@ -31,7 +31,8 @@ TEST_P(ServerCaptureTest, SaysWhatTheDocumentHasItSay) {
   const absl::StatusOr<std::vector<CaptureRecord>> records = test::ParseCapture(*document, "conversation");
   ASSERT_TRUE(records.ok()) << records.status();
 
-  SessionServer server({.slice = GetParam()});
+  SessionServer server(
+      {.settings = {.features = kFlowControlFeature | kStreamingFeature}, .slice = GetParam()});
   const std::unique_ptr<RawPeer> peer = server.Connect();
   std::string received;
   for (const CaptureRecord& record : *records) {

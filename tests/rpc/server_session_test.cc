@@ -80,6 +80,29 @@ INSTANTIATE_TEST_SUITE_P(Slices, ServerSessionTest, testing::Values(static_cast<
 
 // ---------------------------------------------------------------- Calls and answers
 
+TEST_P(ServerSessionTest, TellsAHandlerOfCancellation) {
+  SessionServer server(Options());
+  std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.slot = 1, .method = kWaitId}) + EncodeRequest({.slot = 2, .method = kWaitId}) +
+             EncodeRequest({.slot = 3, .method = kWaitId}));
+  std::vector<std::string> log;
+  auto held = [&](size_t i) -> ServerContext& { return server.service().held[i].context(); };
+  held(0).OnCancel([&] { log.push_back("replaced"); });
+  held(0).OnCancel([&] { log.push_back("cancelled"); });
+  peer->Send(Cancel(1, 0));
+  EXPECT_THAT(log, testing::ElementsAre("cancelled"));
+  held(0).OnCancel([&] { log.push_back("at once"); });
+  EXPECT_THAT(log, testing::ElementsAre("cancelled", "at once"));
+  // A call that has ended drops its task.
+  auto kept = std::make_shared<int>(0);
+  held(1).OnCancel([kept, &log] { log.push_back("ended"); });
+  server.service().held.erase(server.service().held.begin() + 1);
+  EXPECT_EQ(kept.use_count(), 1);
+  held(1).OnCancel([&] { log.push_back("gone"); });
+  server.InLoop([&] { server.session().Close(absl::CancelledError("gone")); });
+  EXPECT_THAT(log, testing::ElementsAre("cancelled", "at once", "gone"));
+}
+
 TEST_P(ServerSessionTest, AnswersACall) {
   SessionServer server(Options());
   const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();

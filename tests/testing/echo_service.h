@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/method.h"
 #include "ferry/rpc/server_call.h"
+#include "ferry/rpc/streaming_call.h"
 #include "google/protobuf/wrappers.pb.h"
 #include "tests/testing/echo.ferry.h"
 
@@ -19,8 +20,9 @@ namespace ferry::test {
 inline constexpr uint64_t kEchoId = MethodId("ferry.test.Echo/Echo");
 inline constexpr uint64_t kFailId = MethodId("ferry.test.Echo/Fail");
 inline constexpr uint64_t kWaitId = MethodId("ferry.test.Echo/Wait");
+inline constexpr uint64_t kChatId = MethodId("ferry.test.Echo/Chat");
 
-// A ScriptedEcho is the document's service: its Wait keeps the calls for the test to finish.
+// A ScriptedEcho is the document's service: its Wait and Chat keep the calls for the test to finish.
 //
 // Thread-compatible: for servers whose handlers all run on the test's thread.
 class ScriptedEcho final : public EchoService {
@@ -50,6 +52,11 @@ class ScriptedEcho final : public EchoService {
     held.push_back(std::move(call));
   }
 
+  void StartChat(BidiStreamingCall<Text, Text> call) override {
+    ++started;
+    chats.push_back(std::move(call));
+  }
+
   // Finishes the oldest call that Wait keeps.
   void FinishHeld(absl::Status status) {
     Call call = std::move(held.front());
@@ -60,6 +67,8 @@ class ScriptedEcho final : public EchoService {
   // Instead of what Echo does.
   std::function<void(Call)> on_echo;
   std::vector<Call> held;
+  // What Chat keeps, for the test to read, write and finish.
+  std::vector<BidiStreamingCall<Text, Text>> chats;
   // Handlers started so far.
   int started = 0;
 };

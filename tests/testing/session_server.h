@@ -60,6 +60,7 @@ class SessionServer {
   SessionServer() : SessionServer(Options{}) {}
   ~SessionServer() {
     service_.held.clear();
+    service_.chats.clear();
     InLoop([this] {
       while (!shared_->open.empty()) shared_->open.front()->Close(absl::CancelledError("the test ends"));
     });

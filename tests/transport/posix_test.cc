@@ -53,7 +53,9 @@ class EpollTest : public ::testing::Test {
   WakeUp wake_up_ = *WakeUp::Create();
   std::array<epoll_event, 4> events_;
 
-  size_t Wait(absl::Duration timeout) { return epoll_.Wait(absl::MakeSpan(events_), timeout); }
+  size_t Wait(absl::Duration timeout) {
+    return epoll_.Wait(absl::MakeSpan(events_), absl::ToInt64Nanoseconds(timeout));
+  }
 };
 
 TEST_F(EpollTest, ReportsEverySignalOnceWithoutItsBeingRead) {

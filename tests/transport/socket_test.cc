@@ -53,7 +53,7 @@ absl::Status Connect(const FileDescriptor& socket, const SocketAddress& address)
   Epoll epoll = *Epoll::Create();
   EXPECT_TRUE(epoll.Add(socket, EPOLLOUT, nullptr).ok());
   epoll_event event;
-  while (epoll.Wait({&event, 1}, absl::InfiniteDuration()) == 0) {
+  while (epoll.Wait({&event, 1}, Epoll::kForever) == 0) {
   }
   return FinishConnect(socket, address);
 }

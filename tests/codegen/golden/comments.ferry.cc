@@ -89,11 +89,11 @@ void CommentsService::StartNone(::ferry::UnaryCall<Text, Text> call) {
 
 ::absl::Span<const ::ferry::ServerMethod> CommentsService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&CommentsService::StartBackslash>(kCommentsMethods[0]),
-      ::ferry::UnaryServerMethod<&CommentsService::StartBlock>(kCommentsMethods[1]),
-      ::ferry::UnaryServerMethod<&CommentsService::StartSlashes>(kCommentsMethods[2]),
-      ::ferry::UnaryServerMethod<&CommentsService::StartUnicode>(kCommentsMethods[3]),
-      ::ferry::UnaryServerMethod<&CommentsService::StartNone>(kCommentsMethods[4]),
+      ::ferry::HandlerMethod<&CommentsService::StartBackslash>(kCommentsMethods[0]),
+      ::ferry::HandlerMethod<&CommentsService::StartBlock>(kCommentsMethods[1]),
+      ::ferry::HandlerMethod<&CommentsService::StartSlashes>(kCommentsMethods[2]),
+      ::ferry::HandlerMethod<&CommentsService::StartUnicode>(kCommentsMethods[3]),
+      ::ferry::HandlerMethod<&CommentsService::StartNone>(kCommentsMethods[4]),
   };
   return kServerMethods;
 }

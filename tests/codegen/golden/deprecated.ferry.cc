@@ -60,8 +60,8 @@ void PartlyService::StartOld(::ferry::UnaryCall<Text, Text> call) {
 
 ::absl::Span<const ::ferry::ServerMethod> PartlyService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&PartlyService::StartCurrent>(kPartlyMethods[0]),
-      ::ferry::UnaryServerMethod<&PartlyService::StartOld>(kPartlyMethods[1]),
+      ::ferry::HandlerMethod<&PartlyService::StartCurrent>(kPartlyMethods[0]),
+      ::ferry::HandlerMethod<&PartlyService::StartOld>(kPartlyMethods[1]),
   };
   return kServerMethods;
 }
@@ -162,8 +162,8 @@ void WhollyService::StartOlder(::ferry::UnaryCall<Text, Text> call) {
 
 ::absl::Span<const ::ferry::ServerMethod> WhollyService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&WhollyService::StartCurrent>(kWhollyMethods[0]),
-      ::ferry::UnaryServerMethod<&WhollyService::StartOlder>(kWhollyMethods[1]),
+      ::ferry::HandlerMethod<&WhollyService::StartCurrent>(kWhollyMethods[0]),
+      ::ferry::HandlerMethod<&WhollyService::StartOlder>(kWhollyMethods[1]),
   };
   return kServerMethods;
 }

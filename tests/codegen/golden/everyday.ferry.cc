@@ -71,9 +71,9 @@ void StoreService::StartGetChangeTime(::ferry::UnaryCall<Key, ::google::protobuf
 
 ::absl::Span<const ::ferry::ServerMethod> StoreService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&StoreService::StartGet>(kStoreMethods[0]),
-      ::ferry::UnaryServerMethod<&StoreService::StartDelete>(kStoreMethods[1]),
-      ::ferry::UnaryServerMethod<&StoreService::StartGetChangeTime>(kStoreMethods[2]),
+      ::ferry::HandlerMethod<&StoreService::StartGet>(kStoreMethods[0]),
+      ::ferry::HandlerMethod<&StoreService::StartDelete>(kStoreMethods[1]),
+      ::ferry::HandlerMethod<&StoreService::StartGetChangeTime>(kStoreMethods[2]),
   };
   return kServerMethods;
 }
@@ -208,7 +208,7 @@ void ClockService::StartNow(
 
 ::absl::Span<const ::ferry::ServerMethod> ClockService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&ClockService::StartNow>(kClockMethods[0]),
+      ::ferry::HandlerMethod<&ClockService::StartNow>(kClockMethods[0]),
   };
   return kServerMethods;
 }

@@ -31,7 +31,7 @@ void ImportsPrefixedService::StartEcho(
 
 ::absl::Span<const ::ferry::ServerMethod> ImportsPrefixedService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&ImportsPrefixedService::StartEcho>(kImportsPrefixedMethods[0]),
+      ::ferry::HandlerMethod<&ImportsPrefixedService::StartEcho>(kImportsPrefixedMethods[0]),
   };
   return kServerMethods;
 }

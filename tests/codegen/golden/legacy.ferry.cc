@@ -37,7 +37,7 @@ void LegacyService_::StartRun(::ferry::UnaryCall<Text, Text_Part> call) {
 
 ::absl::Span<const ::ferry::ServerMethod> LegacyService_::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&LegacyService_::StartRun>(kLegacyMethods[0]),
+      ::ferry::HandlerMethod<&LegacyService_::StartRun>(kLegacyMethods[0]),
   };
   return kServerMethods;
 }
@@ -92,7 +92,7 @@ void LegacyServiceService::StartRun(::ferry::UnaryCall<Text, Text> call) {
 
 ::absl::Span<const ::ferry::ServerMethod> LegacyServiceService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&LegacyServiceService::StartRun>(kLegacyServiceMethods[0]),
+      ::ferry::HandlerMethod<&LegacyServiceService::StartRun>(kLegacyServiceMethods[0]),
   };
   return kServerMethods;
 }

@@ -29,7 +29,7 @@ void LiteService::StartEcho(::ferry::UnaryCall<Text, Text> call) {
 
 ::absl::Span<const ::ferry::ServerMethod> LiteService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&LiteService::StartEcho>(kLiteMethods[0]),
+      ::ferry::HandlerMethod<&LiteService::StartEcho>(kLiteMethods[0]),
   };
   return kServerMethods;
 }

@@ -78,12 +78,12 @@ void WarehouseInventoryReconciliationService::StartMix(
 
 ::absl::Span<const ::ferry::ServerMethod> WarehouseInventoryReconciliationService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&WarehouseInventoryReconciliationService::StartReconcile>(
+      ::ferry::HandlerMethod<&WarehouseInventoryReconciliationService::StartReconcile>(
           kWarehouseInventoryReconciliationMethods[0]),
-      ::ferry::UnaryServerMethod<
+      ::ferry::HandlerMethod<
           &WarehouseInventoryReconciliationService::StartReconcileInventoryDiscrepanciesOfWarehouse>(
           kWarehouseInventoryReconciliationMethods[1]),
-      ::ferry::UnaryServerMethod<&WarehouseInventoryReconciliationService::StartMix>(
+      ::ferry::HandlerMethod<&WarehouseInventoryReconciliationService::StartMix>(
           kWarehouseInventoryReconciliationMethods[2]),
   };
   return kServerMethods;

@@ -394,28 +394,28 @@ void GreeterService_::StartTwin(
 
 ::absl::Span<const ::ferry::ServerMethod> GreeterService_::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&GreeterService_::Startclass__>(kGreeterMethods_[0]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startclass_>(kGreeterMethods_[1]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startdelete_>(kGreeterMethods_[2]),
-      ::ferry::UnaryServerMethod<&GreeterService_::StartNULL_>(kGreeterMethods_[3]),
-      ::ferry::UnaryServerMethod<&GreeterService_::StartGreeter>(kGreeterMethods_[4]),
-      ::ferry::UnaryServerMethod<&GreeterService_::StartGreeterService__>(kGreeterMethods_[5]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startferry_methods_>(kGreeterMethods_[6]),
-      ::ferry::UnaryServerMethod<&GreeterService_::StartkGreeterMethods__>(kGreeterMethods_[7]),
-      ::ferry::UnaryServerMethod<&GreeterService_::StartService_>(kGreeterMethods_[8]),
-      ::ferry::UnaryServerMethod<&GreeterService_::StartStartRun>(kGreeterMethods_[9]),
-      ::ferry::UnaryServerMethod<&GreeterService_::StartRun_>(kGreeterMethods_[10]),
-      ::ferry::UnaryServerMethod<&GreeterService_::StartCoRun>(kGreeterMethods_[11]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startrun>(kGreeterMethods_[12]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startrun_>(kGreeterMethods_[13]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startrequest>(kGreeterMethods_[14]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startreply>(kGreeterMethods_[15]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startcontext>(kGreeterMethods_[16]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startstatus>(kGreeterMethods_[17]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startferry>(kGreeterMethods_[18]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startabsl>(kGreeterMethods_[19]),
-      ::ferry::UnaryServerMethod<&GreeterService_::Startstd>(kGreeterMethods_[20]),
-      ::ferry::UnaryServerMethod<&GreeterService_::StartTwin>(kGreeterMethods_[21]),
+      ::ferry::HandlerMethod<&GreeterService_::Startclass__>(kGreeterMethods_[0]),
+      ::ferry::HandlerMethod<&GreeterService_::Startclass_>(kGreeterMethods_[1]),
+      ::ferry::HandlerMethod<&GreeterService_::Startdelete_>(kGreeterMethods_[2]),
+      ::ferry::HandlerMethod<&GreeterService_::StartNULL_>(kGreeterMethods_[3]),
+      ::ferry::HandlerMethod<&GreeterService_::StartGreeter>(kGreeterMethods_[4]),
+      ::ferry::HandlerMethod<&GreeterService_::StartGreeterService__>(kGreeterMethods_[5]),
+      ::ferry::HandlerMethod<&GreeterService_::Startferry_methods_>(kGreeterMethods_[6]),
+      ::ferry::HandlerMethod<&GreeterService_::StartkGreeterMethods__>(kGreeterMethods_[7]),
+      ::ferry::HandlerMethod<&GreeterService_::StartService_>(kGreeterMethods_[8]),
+      ::ferry::HandlerMethod<&GreeterService_::StartStartRun>(kGreeterMethods_[9]),
+      ::ferry::HandlerMethod<&GreeterService_::StartRun_>(kGreeterMethods_[10]),
+      ::ferry::HandlerMethod<&GreeterService_::StartCoRun>(kGreeterMethods_[11]),
+      ::ferry::HandlerMethod<&GreeterService_::Startrun>(kGreeterMethods_[12]),
+      ::ferry::HandlerMethod<&GreeterService_::Startrun_>(kGreeterMethods_[13]),
+      ::ferry::HandlerMethod<&GreeterService_::Startrequest>(kGreeterMethods_[14]),
+      ::ferry::HandlerMethod<&GreeterService_::Startreply>(kGreeterMethods_[15]),
+      ::ferry::HandlerMethod<&GreeterService_::Startcontext>(kGreeterMethods_[16]),
+      ::ferry::HandlerMethod<&GreeterService_::Startstatus>(kGreeterMethods_[17]),
+      ::ferry::HandlerMethod<&GreeterService_::Startferry>(kGreeterMethods_[18]),
+      ::ferry::HandlerMethod<&GreeterService_::Startabsl>(kGreeterMethods_[19]),
+      ::ferry::HandlerMethod<&GreeterService_::Startstd>(kGreeterMethods_[20]),
+      ::ferry::HandlerMethod<&GreeterService_::StartTwin>(kGreeterMethods_[21]),
   };
   return kServerMethods;
 }
@@ -1368,7 +1368,7 @@ void namespaceService::StartRun(::ferry::UnaryCall<Twin, Twin> call) {
 
 ::absl::Span<const ::ferry::ServerMethod> namespaceService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&namespaceService::StartRun>(knamespaceMethods[0]),
+      ::ferry::HandlerMethod<&namespaceService::StartRun>(knamespaceMethods[0]),
   };
   return kServerMethods;
 }

@@ -29,7 +29,7 @@ void NestedService::StartRun(::ferry::UnaryCall<Text, Text> call) {
 
 ::absl::Span<const ::ferry::ServerMethod> NestedService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&NestedService::StartRun>(kNestedMethods[0]),
+      ::ferry::HandlerMethod<&NestedService::StartRun>(kNestedMethods[0]),
   };
   return kServerMethods;
 }

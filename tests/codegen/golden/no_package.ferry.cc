@@ -44,8 +44,8 @@ void CodegenTestEchoService::StartLook(
 
 ::absl::Span<const ::ferry::ServerMethod> CodegenTestEchoService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&CodegenTestEchoService::StartEcho>(kCodegenTestEchoMethods[0]),
-      ::ferry::UnaryServerMethod<&CodegenTestEchoService::StartLook>(kCodegenTestEchoMethods[1]),
+      ::ferry::HandlerMethod<&CodegenTestEchoService::StartEcho>(kCodegenTestEchoMethods[0]),
+      ::ferry::HandlerMethod<&CodegenTestEchoService::StartLook>(kCodegenTestEchoMethods[1]),
   };
   return kServerMethods;
 }

@@ -29,7 +29,7 @@ void PrefixedService::StartEcho(::ferry::UnaryCall<Text, Text> call) {
 
 ::absl::Span<const ::ferry::ServerMethod> PrefixedService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&PrefixedService::StartEcho>(kPrefixedMethods[0]),
+      ::ferry::HandlerMethod<&PrefixedService::StartEcho>(kPrefixedMethods[0]),
   };
   return kServerMethods;
 }

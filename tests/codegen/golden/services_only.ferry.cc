@@ -31,7 +31,7 @@ void LookupService::StartFind(
 
 ::absl::Span<const ::ferry::ServerMethod> LookupService::ferry_methods() const {
   static constexpr ::ferry::ServerMethod kServerMethods[] = {
-      ::ferry::UnaryServerMethod<&LookupService::StartFind>(kLookupMethods[0]),
+      ::ferry::HandlerMethod<&LookupService::StartFind>(kLookupMethods[0]),
   };
   return kServerMethods;
 }

@@ -1,0 +1,269 @@
+// Frames of the connection itself, the messages of streams, and how the session ends.
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "ferry/rpc/client_session.h"
+
+namespace ferry {
+
+using transport::Connection;
+using transport::Frame;
+using transport::FrameType;
+using transport::StreamId;
+
+void ClientSession::OnOtherFrame(const Frame& frame) {
+  if (absl::Status use = CheckFrameUse(frame.header, Side::kServer); !use.ok()) return Break(use);
+  if (!settings_seen_ && frame.header.type != FrameType::kSettings) {
+    return Break(absl::InternalError(absl::StrCat(
+        "first frame is ", transport::FrameTypeName(frame.header.type), ", it must be SETTINGS")));
+  }
+  if (IsCounted(frame.header)) received_ += WindowCost(frame.header);
+  if (received_ >= options_.settings.initial_connection_window / 2) {
+    Grant(transport::kConnectionStream, std::exchange(received_, 0));
+  }
+  switch (frame.header.type) {
+    case FrameType::kResponse:
+    case FrameType::kMessage:
+      return OnCallFrame(frame);
+    case FrameType::kStatus:
+      return frame.header.stream == transport::kConnectionStream ? OnConnectionStatus(frame)
+                                                                 : OnCallFrame(frame);
+    case FrameType::kSettings:
+      return OnSettings(frame);
+    case FrameType::kPing:
+      return AnswerPing(frame, *connection_);
+    case FrameType::kDrain:
+      return OnDrain(frame);
+    case FrameType::kWindow:
+      return OnWindow(frame);
+    case FrameType::kRequest:
+    case FrameType::kCancel:
+      return;  // CheckFrameUse has refused them
+  }
+}
+
+void ClientSession::OnSettings(const Frame& frame) {
+  absl::StatusOr<WireSettings> settings = DecodeSettings(frame.head());
+  if (!settings.ok()) return Break(settings.status());
+  if (std::exchange(settings_seen_, true)) return Break(absl::InternalError("SETTINGS frame came twice"));
+  max_message_.store(settings->max_message, std::memory_order_relaxed);
+  max_head_.store(settings->max_head, std::memory_order_relaxed);
+  {
+    transport::MutexLock lock(mutex_);
+    max_streams_ = settings->max_streams;
+  }
+  const bool counting = WithSender([&](MessageSender& sender) {
+    sender.SetPeer(*settings);
+    return sender.counting();
+  });
+  counting_.store(counting, std::memory_order_relaxed);
+}
+
+// The server takes no more calls on this connection (PROTOCOL.md [P13.5]).
+void ClientSession::OnDrain(const Frame& frame) {
+  wire::DrainHead head;
+  if (absl::Status parsed = ParseHead(frame.head(), "drain head", head); !parsed.ok()) return Break(parsed);
+  if (std::exchange(drained_, true)) return Break(absl::InternalError("DRAIN frame came twice"));
+  uint64_t sent;
+  {
+    transport::MutexLock lock(mutex_);
+    closed_ = true;
+    sent = sender_.requests;
+  }
+  if (head.last_ordinal() > sent) {
+    return Break(absl::InternalError(absl::StrCat("DRAIN frame accepts ", head.last_ordinal(),
+                                                  " requests, but only ", sent, " were sent")));
+  }
+  const absl::Status why = absl::UnavailableError("the server takes no more calls");
+  TellOwner(why);
+  EndBeyond(head.last_ordinal(), why);
+}
+
+// Ends the calls that the server will neither execute nor answer.
+void ClientSession::EndBeyond(uint64_t last_ordinal, const absl::Status& why) {
+  std::vector<ClientCall*> beyond;
+  {
+    transport::MutexLock lock(mutex_);
+    for (const StreamId stream : table_.Streams()) {
+      ClientCall* call = table_.Find(stream);
+      if (call == nullptr || call->ordinal <= last_ordinal) continue;
+      TakeOut(stream, &call);
+      beyond.push_back(call);
+    }
+  }
+  RunSent();
+  for (ClientCall* call : beyond) {
+    call->reply_fragments.Reset();
+    call->Complete(why);
+  }
+}
+
+// The server says why it is about to close the connection.
+void ClientSession::OnConnectionStatus(const Frame& frame) {
+  absl::StatusOr<WireStatus> why = DecodeStatusHead(frame.head());
+  connection_->Close(absl::UnavailableError(
+      absl::StrCat("the server ended the connection: ", (why.ok() ? why->status : why.status()).ToString())));
+}
+
+// ---------------------------------------------------------------- Streams
+
+// Runs what messages that were dropped have left to be run.
+void ClientSession::RunSent() {
+  WithSender([](MessageSender&) {});
+}
+
+// A part of a stream of replies.
+void ClientSession::OnStreamed(const Frame& frame, ClientCall& call) {
+  const StreamId stream = frame.header.stream;
+  if (frame.header.type == FrameType::kResponse || frame.header.has(transport::kEndStream)) {
+    return Abandon(stream, absl::InternalError(
+                               absl::StrCat(transport::FrameTypeName(frame.header.type), " frame with ",
+                                            frame.header.type == FrameType::kResponse ? "MORE" : "END_STREAM",
+                                            " is in a stream of replies")));
+  }
+  MessageQueue& queue = call.messages->queue();
+  Metadata* initial = call.reply_metadata != nullptr ? &call.reply_metadata->initial : nullptr;
+  size_t credit = 0;
+  absl::Status status = AppendStreamed(frame, queue, counting_.load(std::memory_order_relaxed),
+                                       {shared_from_this(), &fragment_budget_}, &credit, initial);
+  if (queue.overflowed() && counting_.load(std::memory_order_relaxed)) {
+    return Break(absl::ResourceExhaustedError(
+        absl::StrCat("slot ", stream.slot(), " has received more than its window of ",
+                     options_.settings.initial_stream_window, " bytes")));
+  }
+  if (!status.ok()) return Abandon(stream, std::move(status));
+  if (credit > 0) Grant(stream, credit);
+}
+
+void ClientSession::OnWindow(const Frame& frame) {
+  absl::StatusOr<uint32_t> increment = DecodeWindowHead(frame.head());
+  if (!increment.ok()) return Break(increment.status());
+  const StreamId stream = frame.header.stream;
+  if (stream != transport::kConnectionStream) CheckKnown(frame);
+  if (!counting_.load(std::memory_order_relaxed)) return;
+  absl::Status enlarged =
+      WithSender([&](MessageSender& sender) { return sender.Enlarge(stream, *increment); });
+  if (!enlarged.ok()) Break(enlarged);
+}
+
+void ClientSession::OnRoom() {
+  WithSender([](MessageSender& sender) { sender.Pump(); });
+}
+
+MessageSender::Added ClientSession::SendStreamed(const MessageFrames& frames,
+                                                 const google::protobuf::MessageLite& message, size_t size,
+                                                 MessageSender::OnSent on_sent) {
+  const MessageSender::Added added = WithSender([&](MessageSender& sender) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    // Nothing may follow the call's end.
+    if (table_.Find(frames.stream) == nullptr) return MessageSender::Added::kClosed;
+    return sender.AddSmall(frames, message, size);
+  });
+  if (added != MessageSender::Added::kWaiting) return added;
+  return SendStreamed(frames, Encode(message, size, *connection_), std::move(on_sent));
+}
+
+MessageSender::Added ClientSession::SendStreamed(const MessageFrames& frames, absl::string_view bytes,
+                                                 MessageSender::OnSent on_sent) {
+  return SendStreamed(frames, EncodedCopy(bytes, *connection_), std::move(on_sent));
+}
+
+MessageSender::Added ClientSession::SendStreamed(const MessageFrames& frames, EncodedMessage encoded,
+                                                 MessageSender::OnSent on_sent) {
+  return WithSender([&](MessageSender& sender) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (table_.Find(frames.stream) == nullptr) return MessageSender::Added::kClosed;
+    return sender.Add({.frames = frames, .encoded = std::move(encoded), .on_sent = std::move(on_sent)});
+  });
+}
+
+void ClientSession::SendStreamEnd(StreamId stream, uint8_t priority) {
+  WithSender([&](MessageSender& sender) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (table_.Find(stream) != nullptr) sender.AddEnd(FrameType::kMessage, stream, priority, {});
+  });
+}
+
+void ClientSession::Grant(StreamId stream, size_t bytes) {
+  if (counting_.load(std::memory_order_relaxed)) SendWindow(stream, bytes, *connection_);
+}
+
+void ClientSession::FailStream(StreamId stream, absl::Status why) {
+  loop_.Post([self = shared_from_this(), stream, why = std::move(why)]() mutable {
+    self->Abandon(stream, std::move(why));
+  });
+}
+
+// ---------------------------------------------------------------- The end
+
+void ClientSession::OnEndOfInput() {
+  connection_->Close(absl::UnavailableError("the server closed the connection"));
+}
+
+void ClientSession::OnMalformedInput(const absl::Status& why, bool tell_peer) {
+  if (tell_peer) {
+    SendHead({.type = FrameType::kStatus, .flags = transport::kEndStream},
+             EncodeStatusHead({.status = why}, max_head()), *connection_);
+  }
+  connection_->CloseAfterFlush(why);
+  // The connection may linger for the peer's sake; the calls need not.
+  EndCalls(why);
+}
+
+void ClientSession::Close(const absl::Status& why) {
+  SendCancels();
+  connection_->Close(why);
+}
+
+// To a server the end of our bytes alone would mean that we still wait for answers (PROTOCOL.md [P13.2]).
+void ClientSession::SendCancels() {
+  std::vector<StreamId> streams;
+  {
+    transport::MutexLock lock(mutex_);
+    streams = table_.Streams();
+  }
+  if (streams.empty()) return;
+  connection_->Append([&](Connection::Output& output) {
+    char* out = output.Append(streams.size() * transport::kFrameHeaderSize);
+    for (const StreamId stream : streams) {
+      transport::EncodeFrameHeader({.type = FrameType::kCancel, .stream = stream}, out);
+      out += transport::kFrameHeaderSize;
+    }
+  });
+  connection_->FlushNow();
+}
+
+void ClientSession::OnClosed(const absl::Status& why) {
+  TellOwner(why);
+  owner_.OnSessionClosed(*this);
+  EndCalls(why);
+}
+
+void ClientSession::TellOwner(const absl::Status& why) {
+  if (!std::exchange(owner_told_, true)) owner_.OnNoMoreCalls(*this, why);
+}
+
+void ClientSession::EndCalls(const absl::Status& why) {
+  const std::shared_ptr<ClientSession> self = shared_from_this();
+  ended_ = true;
+  std::vector<ClientCall*> calls;
+  {
+    transport::MutexLock lock(mutex_);
+    closed_ = true;
+    sender_.DropAll();
+    calls = table_.TakeAll();
+    for (ClientCall* call : calls) deadlines_.Remove(*call);
+  }
+  loop_.timers().Cancel(deadline_timer_);
+  TellOwner(why);
+  const absl::Status status = absl::IsCancelled(why)
+                                  ? why
+                                  : absl::UnavailableError(absl::StrCat("connection to ", connection_->peer(),
+                                                                        " lost: ", why.message()));
+  RunSent();
+  for (ClientCall* call : calls) {
+    call->reply_fragments.Reset();
+    call->Complete(status);
+  }
+}
+
+}  // namespace ferry
