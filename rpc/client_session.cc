@@ -75,10 +75,13 @@ ClientSession::Started ClientSession::StartWith(ClientCall& call, F&& append) {
   // The call may end as soon as its request is appended.
   std::shared_ptr<Stream> messages;
   if (ABSL_PREDICT_FALSE(call.messages != nullptr)) messages = call.messages->shared_from_this();
+  // Its handles may be on any thread: unless that has been so, we are the loop.
+  if (ABSL_PREDICT_FALSE(messages != nullptr) && !shared_) Share();
   bool wake_loop;
   Connection::Appended appended;
   {
-    transport::MutexLock lock(mutex_);
+    transport::SharedLock lock(mutex_, shared_);
+    if (ABSL_PREDICT_FALSE(messages != nullptr)) has_streamed_ = true;
     if (closed_) return Started::kClosed;
     const std::optional<StreamId> stream = table_.Open(call, max_streams_ - 1);
     if (!stream.has_value()) {
@@ -165,7 +168,7 @@ void ClientSession::OnDeadline() {
     StreamId stream;
     bool sent = false;
     {
-      transport::MutexLock lock(mutex_);
+      transport::SharedLock lock(mutex_, shared_);
       call = deadlines_.TakeDue(loop_.now());
       wake_at = deadlines_.wake_at();
       if (call != nullptr) {
@@ -193,7 +196,7 @@ void ClientSession::OnCallFrame(const Frame& frame) {
     return OnResponse(frame);
   ClientCall* call;
   {
-    transport::MutexLock lock(mutex_);
+    transport::SharedLock lock(mutex_, shared_);
     call = table_.Find(frame.header.stream);
   }
   if (call == nullptr) {
@@ -209,7 +212,7 @@ void ClientSession::OnCallFrame(const Frame& frame) {
 void ClientSession::CheckKnown(const Frame& frame) {
   bool known;
   {
-    transport::MutexLock lock(mutex_);
+    transport::SharedLock lock(mutex_, shared_);
     known = table_.Knows(frame.header.stream);
   }
   if (known) return;
@@ -222,7 +225,7 @@ ClientCall* ClientSession::Take(StreamId stream) {
   ClientCall* call;
   bool tell_owner;
   {
-    transport::MutexLock lock(mutex_);
+    transport::SharedLock lock(mutex_, shared_);
     call = table_.Take(stream);
     if (call != nullptr) {
       deadlines_.Remove(*call);
@@ -315,7 +318,7 @@ void ClientSession::Abandon(StreamId stream, absl::Status why) {
   ClientCall* call;
   bool sent;
   {
-    transport::MutexLock lock(mutex_);
+    transport::SharedLock lock(mutex_, shared_);
     sent = TakeOut(stream, &call);
   }
   if (call == nullptr) return;

@@ -27,9 +27,10 @@ namespace ferry {
 
 // A ClientSession sends the requests of calls over one connection and ends the calls by what comes back.
 //
-// Starting calls is Thread-safe; all else belongs to the connection's loop. Calls are in the session's table
-// from the moment they are given a slot until they end. Owned by shared_ptr: by its owner, and by threads
-// that start a call just then. The owner keeps it until OnSessionClosed.
+// Starting calls is Thread-safe, while the session is shared; all else belongs to the connection's loop. A
+// session that is not shared is the loop's alone, which then takes no lock; it begins as shared. Calls are in
+// the session's table from the moment they are given a slot until they end. Owned by shared_ptr: by its
+// owner, and by threads that start a call just then. The owner keeps it until OnSessionClosed.
 class ClientSession final : public StreamCarrier,
                             public std::enable_shared_from_this<ClientSession>,
                             private transport::Connection::Handler {
@@ -93,9 +94,35 @@ class ClientSession final : public StreamCarrier,
 
   // Whether there are calls that have not ended. Thread-safe.
   bool has_calls() ABSL_LOCKS_EXCLUDED(mutex_) {
-    transport::MutexLock lock(mutex_);
+    transport::SharedLock lock(mutex_, shared_);
     return table_.calls() > 0;
   }
+
+  // Makes the session the loop's alone; false, and it stays shared, if it has carried a stream, whose handles
+  // may be anywhere. On the loop. REQUIRES: no other thread can start calls, or is inside a Visit.
+  bool Unshare() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Before other threads get it again. On the loop.
+  void Share() { shared_ = true; }
+
+  // A Visit is how another thread holds the session while it starts a call.
+  class Visit {
+   public:
+    // While its maker keeps the session from being unshared.
+    explicit Visit(std::shared_ptr<ClientSession> session) : session_(std::move(session)) {
+      if (session_ != nullptr) session_->visits_.fetch_add(1, std::memory_order_relaxed);
+    }
+    ~Visit() {
+      if (session_ != nullptr) session_->visits_.fetch_sub(1, std::memory_order_release);
+    }
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+    ClientSession* session() const { return session_.get(); }
+
+   private:
+    const std::shared_ptr<ClientSession> session_;
+  };
+  // Whether a thread is inside one. A release at a Visit's end pairs with the acquire here.
+  bool has_visits() const { return visits_.load(std::memory_order_acquire) > 0; }
 
   // Whether the server has ended a call. On the loop.
   bool answered() const { return answered_; }
@@ -109,8 +136,8 @@ class ClientSession final : public StreamCarrier,
   Started StartStream(ClientCall& call) ABSL_LOCKS_EXCLUDED(mutex_);
   // Lets `f` use the sender, and does what that asks for. Returns what `f` returns.
   template <typename F>
-  auto WithSender(F&& f) ABSL_LOCKS_EXCLUDED(mutex_) {
-    return UseSender(mutex_, sender_, std::forward<F>(f), [this] { connection_->FlushAppended(); });
+  auto WithSender(F&& f) ABSL_LOCKS_EXCLUDED(mutex_) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return UseSender(mutex_, shared_, sender_, std::forward<F>(f), [this] { connection_->FlushAppended(); });
   }
   void CheckDeadlinesAt(transport::Instant when);
   void OnDeadline();
@@ -165,7 +192,11 @@ class ClientSession final : public StreamCarrier,
   Owner& owner_;
   const std::shared_ptr<transport::Connection> connection_;
 
+  std::atomic<int> visits_{0};
+  // Whether other threads than the loop's may be here: written by the loop while they cannot be.
+  bool shared_ = true;
   transport::Mutex mutex_;
+  bool has_streamed_ ABSL_GUARDED_BY(mutex_) = false;
   CallTable table_ ABSL_GUARDED_BY(mutex_);
   CallDeadlines deadlines_ ABSL_GUARDED_BY(mutex_);
   uint32_t max_streams_ ABSL_GUARDED_BY(mutex_);

@@ -51,7 +51,7 @@ void ClientSession::OnSettings(const Frame& frame) {
   max_message_.store(settings->max_message, std::memory_order_relaxed);
   max_head_.store(settings->max_head, std::memory_order_relaxed);
   {
-    transport::MutexLock lock(mutex_);
+    transport::SharedLock lock(mutex_, shared_);
     max_streams_ = settings->max_streams;
   }
   const bool counting = WithSender([&](MessageSender& sender) {
@@ -68,7 +68,7 @@ void ClientSession::OnDrain(const Frame& frame) {
   if (std::exchange(drained_, true)) return Break(absl::InternalError("DRAIN frame came twice"));
   uint64_t sent;
   {
-    transport::MutexLock lock(mutex_);
+    transport::SharedLock lock(mutex_, shared_);
     closed_ = true;
     sent = sender_.requests;
   }
@@ -85,7 +85,7 @@ void ClientSession::OnDrain(const Frame& frame) {
 void ClientSession::EndBeyond(uint64_t last_ordinal, const absl::Status& why) {
   std::vector<ClientCall*> beyond;
   {
-    transport::MutexLock lock(mutex_);
+    transport::SharedLock lock(mutex_, shared_);
     for (const StreamId stream : table_.Streams()) {
       ClientCall* call = table_.Find(stream);
       if (call == nullptr || call->ordinal <= last_ordinal) continue;
@@ -108,6 +108,16 @@ void ClientSession::OnConnectionStatus(const Frame& frame) {
 }
 
 // ---------------------------------------------------------------- Streams
+
+bool ClientSession::Unshare() {
+  loop_.AssertInLoop();
+  {
+    transport::SharedLock lock(mutex_, shared_);
+    if (has_streamed_) return false;
+  }
+  shared_ = false;
+  return true;
+}
 
 // Runs what messages that were dropped have left to be run.
 void ClientSession::RunSent() {
@@ -218,7 +228,7 @@ void ClientSession::Close(const absl::Status& why) {
 void ClientSession::SendCancels() {
   std::vector<StreamId> streams;
   {
-    transport::MutexLock lock(mutex_);
+    transport::SharedLock lock(mutex_, shared_);
     streams = table_.Streams();
   }
   if (streams.empty()) return;
@@ -247,7 +257,7 @@ void ClientSession::EndCalls(const absl::Status& why) {
   ended_ = true;
   std::vector<ClientCall*> calls;
   {
-    transport::MutexLock lock(mutex_);
+    transport::SharedLock lock(mutex_, shared_);
     closed_ = true;
     sender_.DropAll();
     calls = table_.TakeAll();

@@ -46,17 +46,22 @@ Endpoint::~Endpoint() = default;
 // ---------------------------------------------------------------- Any thread
 
 void Endpoint::StartElsewhere(ClientCall& call, const google::protobuf::MessageLite& request, size_t size) {
-  std::shared_ptr<ClientSession> session;
+  const bool elsewhere = !loop_.InLoop();
+  if (elsewhere && !started_elsewhere_.load(std::memory_order_relaxed)) {
+    started_elsewhere_.store(true, std::memory_order_relaxed);
+  }
+  std::optional<ClientSession::Visit> visit;
   {
     transport::MutexLock lock(mutex_);
     // A loop that nobody runs may not know yet that the connection has ended: it is to look first.
-    if (waiting_.empty() && state_ == State::kReady && !loop_.is_free()) session = session_;
+    if (waiting_.empty() && state_ == State::kReady && !loop_.is_free()) visit.emplace(session_);
+    if (visit.has_value() && visit->session() == nullptr && elsewhere) wants_session_ = true;
   }
-  if (session == nullptr) return Wait(call, request, size);
+  if (!visit.has_value() || visit->session() == nullptr) return Wait(call, request, size);
   // The call may end before StartOn returns, and its callback destroy the channel and this. The session keeps
   // the loop.
   transport::EventLoop& loop = loop_;
-  StartOn(*session, call, request, size);
+  StartOn(*visit->session(), call, request, size);
   loop.EnsureRun();
 }
 
@@ -111,7 +116,11 @@ absl::Status Endpoint::CheckMayWait(const ClientCall& call, size_t size) {
 
 bool Endpoint::has_calls() {
   transport::MutexLock lock(mutex_);
-  return has_failures() || !waiting_.empty() || (session_ != nullptr && session_->has_calls());
+  if (has_failures() || !waiting_.empty()) return true;
+  if (loop_.InLoop()) return ready_session_ != nullptr && ready_session_->has_calls();
+  // Of those of the loop's own session nobody else knows.
+  if (session_ == nullptr) return state_ == State::kReady;
+  return session_->has_calls();
 }
 
 void Endpoint::FailLater(ClientCall& call, absl::Status why) {
@@ -131,9 +140,35 @@ void Endpoint::CancelWaiting(ClientCall& call, absl::Status why, std::shared_ptr
 
 // ---------------------------------------------------------------- The loop: sending
 
+// Makes the session the loop's alone, unless other threads have started calls lately: the loop then takes no
+// lock for its calls.
+void Endpoint::KeepForLoop() {
+  loop_starts_ = 0;
+  if (started_elsewhere_.exchange(false, std::memory_order_relaxed)) return;
+  std::shared_ptr<ClientSession> session;
+  {
+    transport::MutexLock lock(mutex_);
+    session = std::exchange(session_, nullptr);
+  }
+  // Nobody can begin a visit now.
+  if (session == nullptr || (!session->has_visits() && session->Unshare())) return;
+  transport::MutexLock lock(mutex_);
+  session_ = std::move(session);
+}
+
+// Lets other threads have the session again, if one has come for it.
+void Endpoint::ShareIfWanted() {
+  transport::MutexLock lock(mutex_);
+  if (!std::exchange(wants_session_, false) || session_ != nullptr || ready_session_ == nullptr) return;
+  ready_session_->Share();
+  session_ = ready_session_;
+  loop_starts_wanted_ = std::min(8 * loop_starts_wanted_, kManyLoopStarts);
+}
+
 // Does what the waiting calls need next.
 void Endpoint::Pump() {
   loop_.AssertInLoop();
+  ShareIfWanted();
   EndExpired();
   State state;
   bool wanted;
@@ -154,9 +189,9 @@ void Endpoint::SendWaiting() {
     std::shared_ptr<ClientSession> session;
     {
       transport::MutexLock lock(mutex_);
-      if (waiting_.empty() || session_ == nullptr) return;
+      if (waiting_.empty() || ready_session_ == nullptr) return;
       call = waiting_.front();
-      session = session_;
+      session = ready_session_;
       Forget(*call);
     }
     if (absl::Status fits = CheckFits(*call, call->waiting_request_size, *session); !fits.ok()) {
@@ -214,7 +249,7 @@ void Endpoint::OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>
     transport::MutexLock lock(mutex_);
     if (session_ == session) {
       state_ = State::kReady;
-      ready_session_ = session.get();
+      ready_session_ = session;
     }
   }
   Pump();
@@ -249,7 +284,7 @@ void Endpoint::OnNoMoreCalls(ClientSession& session, const absl::Status& why) {
   loop_.AssertInLoop();
   {
     transport::MutexLock lock(mutex_);
-    if (session_.get() != &session) return;
+    if (session_.get() != &session && ready_session_.get() != &session) return;
     session_ = nullptr;
     ready_session_ = nullptr;
     if (state_ == State::kClosed) return;

@@ -10,6 +10,7 @@
 #include <random>
 #include <vector>
 
+#include "absl/base/optimization.h"
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -58,6 +59,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   void Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
       ABSL_LOCKS_EXCLUDED(mutex_) {
     if (loop_.InLoop() && ready_session_ != nullptr && !has_waiting_.load(std::memory_order_relaxed)) {
+      if (ABSL_PREDICT_FALSE(++loop_starts_ >= loop_starts_wanted_)) KeepForLoop();
       return StartOn(*ready_session_, call, request, size);
     }
     StartElsewhere(call, request, size);
@@ -84,6 +86,9 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   const WireSettings& settings() const { return options_.session.settings; }
 
  private:
+  static constexpr int kFewLoopStarts = 1024;
+  static constexpr int kManyLoopStarts = 1 << 20;
+
   enum class State { kIdle, kConnecting, kReady, kBackoff, kClosed };
 
   Endpoint(const Options& options, transport::EventLoop& loop,
@@ -105,6 +110,8 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   void Forget(ClientCall& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // On the loop.
+  void KeepForLoop() ABSL_LOCKS_EXCLUDED(mutex_);
+  void ShareIfWanted() ABSL_LOCKS_EXCLUDED(mutex_);
   void Pump() ABSL_LOCKS_EXCLUDED(mutex_);
   void SendWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
   void Connect() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -123,6 +130,8 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   // Whether waiting_ is not empty: a hint, stored under the mutex, so that calls which start on the loop line
   // up behind those that wait.
   std::atomic<bool> has_waiting_{false};
+  // Whether another thread has started a call since the loop last looked: a hint.
+  std::atomic<bool> started_elsewhere_{false};
 
   // Constant.
   const Options options_;
@@ -131,8 +140,10 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
 
   transport::Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kIdle;
-  // The session that calls go to while state_ is kReady.
+  // The session that calls of other threads go to while state_ is kReady; null if it is the loop's alone.
   std::shared_ptr<ClientSession> session_ ABSL_GUARDED_BY(mutex_);
+  // Another thread had to have its call sent by the loop, for the session was not shared.
+  bool wants_session_ ABSL_GUARDED_BY(mutex_) = false;
   // In the order they came.
   std::deque<ClientCall*> waiting_ ABSL_GUARDED_BY(mutex_);
   size_t waiting_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -145,8 +156,12 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   std::unique_ptr<transport::Connector::Attempt> attempt_;
   // Every session whose connection is not closed yet.
   std::vector<std::shared_ptr<ClientSession>> sessions_;
-  // session_.get() while state_ is kReady: for calls that start on the loop, without the mutex.
-  ClientSession* ready_session_ = nullptr;
+  // The session that calls go to while state_ is kReady: for calls that start on the loop, without the mutex.
+  std::shared_ptr<ClientSession> ready_session_;
+  // How many calls the loop has started, since it last looked whether it alone starts any, and how many it
+  // takes until it looks: more after each time that another thread came along.
+  int loop_starts_ = 0;
+  int loop_starts_wanted_ = kFewLoopStarts;
   int failures_in_a_row_ = 0;
   std::mt19937_64 random_;
   transport::Timer timer_;

@@ -156,19 +156,20 @@ class MessageSender {
   std::vector<OnSent> sent_;
 };
 
-// Lets `f` use `sender`, which `mutex` guards, and then does what that asks for, `flush` included, without
-// the mutex. Returns what `f` returns.
+// Lets `f` use `sender`, which `mutex` guards if it is `shared`, and then does what that asks for, `flush`
+// included, without the mutex. Returns what `f` returns.
 template <typename F, typename Flush>
-auto UseSender(transport::Mutex& mutex, MessageSender& sender, F&& f, Flush&& flush) {
+auto UseSender(transport::Mutex& mutex, bool shared, MessageSender& sender, F&& f, Flush&& flush) {
   struct Done {
     transport::Mutex& mutex;
+    const bool shared;
     MessageSender& sender;
     Flush& flush;
     ~Done() {
       bool must_flush;
       std::vector<MessageSender::OnSent> sent;
       {
-        transport::MutexLock lock(mutex);
+        transport::SharedLock lock(mutex, shared);
         must_flush = sender.TakeFlush();
         sent = sender.TakeSent();
       }
@@ -176,8 +177,8 @@ auto UseSender(transport::Mutex& mutex, MessageSender& sender, F&& f, Flush&& fl
       for (MessageSender::OnSent& on_sent : sent) on_sent();
     }
   };
-  const Done done{mutex, sender, flush};
-  transport::MutexLock lock(mutex);
+  const Done done{mutex, shared, sender, flush};
+  transport::SharedLock lock(mutex, shared);
   return f(sender);
 }
 

@@ -21,7 +21,7 @@ ServerOutput::ServerOutput(Connection& connection, uint64_t features)
 template <typename F>
 auto ServerOutput::WithSender(F&& f) {
   return UseSender(
-      mutex_, sender_,
+      mutex_, /*shared=*/true, sender_,
       [&](MessageSender& sender) {
         struct Note {
           ServerOutput& output;

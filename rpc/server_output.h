@@ -105,7 +105,7 @@ class ServerOutput {
                       size_t size);
   void SendEndOfReplies(ServerCall& call);
   template <typename F>
-  auto WithSender(F&& f) ABSL_LOCKS_EXCLUDED(mutex_);
+  auto WithSender(F&& f) ABSL_LOCKS_EXCLUDED(mutex_) ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
   transport::Connection& connection_;
   // The client's limits.

@@ -274,7 +274,7 @@ void ServerSession::OnMalformedInput(const absl::Status& why, bool tell_peer) {
 void ServerSession::Close(const absl::Status& why) { connection_->Close(why); }
 
 void ServerSession::OnClosed(const absl::Status& why) {
-  slots_.ForEach([this](ServerSlot& slot) {
+  slots_.ForEach([](ServerSlot& slot) {
     ServerCall* call = slot.call.load(std::memory_order_acquire);
     if (call != nullptr) Cancel(slot, *call);
   });

@@ -61,6 +61,24 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
   Mutex& mutex_;
 };
 
+// A SharedLock holds a mutex while it lives if what the mutex guards is shared with other threads just now,
+// and nothing if it is not; who says which must see to it that that does not change meanwhile.
+class ABSL_SCOPED_LOCKABLE SharedLock {
+ public:
+  SharedLock(Mutex& mutex, bool shared) ABSL_EXCLUSIVE_LOCK_FUNCTION(mutex) ABSL_NO_THREAD_SAFETY_ANALYSIS
+      : mutex_(shared ? &mutex : nullptr) {
+    if (mutex_ != nullptr) mutex_->Lock();
+  }
+  ~SharedLock() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (mutex_ != nullptr) mutex_->Unlock();
+  }
+  SharedLock(const SharedLock&) = delete;
+  SharedLock& operator=(const SharedLock&) = delete;
+
+ private:
+  Mutex* const mutex_;
+};
+
 }  // namespace ferry::transport
 
 #endif  // FERRY_TRANSPORT_MUTEX_H_

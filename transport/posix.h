@@ -58,9 +58,9 @@ class Epoll {
   // REQUIRES: `fd` is in the set.
   void Remove(const FileDescriptor& fd);
 
-  // Waits up to `nanos` nanoseconds, at least 0, or kForever, for events and puts them into the front of `events`; returns how many. None, also
-  // early, if a signal came. Waits to the nanosecond on Linux 5.11 and later, before that to the next whole
-  // millisecond.
+  // Waits up to `nanos` nanoseconds, at least 0, or kForever, for events and puts them into the front of
+  // `events`; returns how many. None, also early, if a signal came. Waits to the nanosecond on Linux 5.11 and
+  // later, before that to the next whole millisecond.
   size_t Wait(absl::Span<epoll_event> events, int64_t nanos);
   static constexpr int64_t kForever = std::numeric_limits<int64_t>::max();
 

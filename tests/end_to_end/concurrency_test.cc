@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -142,6 +143,40 @@ class Chains {
   Tally tally_;
   absl::Notification done_;
 };
+
+// Callbacks alone start calls for a while, again and again, and then a thread comes along.
+TEST_P(ConcurrencyTest, ThreadsJoinALoopThatCallsAlone) {
+  constexpr uint64_t kCalls = 12'000;
+  Served served(GetParam());
+  std::atomic<uint64_t> ended{0};
+  std::atomic<uint64_t> failed{0};
+  absl::Notification done;
+  std::function<void()> next = [&] {
+    served.stub->EchoInline(MessageOf(1, 10), {}, [&](const absl::StatusOr<Message>& reply) {
+      if (!reply.ok()) ++failed;
+      if (++ended == kCalls) return done.Notify();
+      next();
+    });
+  };
+  next();
+  // The loop keeps the connection for itself after 1,024 calls, and then after 8,192.
+  for (const uint64_t join_at : {uint64_t{1'500}, uint64_t{11'000}}) {
+    ASSERT_TRUE(Eventually([&] { return ended >= join_at; }));
+    std::vector<std::thread> threads;
+    threads.reserve(4);
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        for (uint64_t i = 0; i < 20; ++i) {
+          const Message request = MessageOf(i, SizeOf(i));
+          if (!Matches(request, Call(*served.stub, kEchoes[i % 3], kForms[t], request))) ++failed;
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+  Await(done);
+  EXPECT_EQ(failed, 0u);
+}
 
 TEST_P(ConcurrencyTest, CallbacksStartTheNextCalls) {
   constexpr uint64_t kCalls = 20'000 / kShare;

@@ -128,6 +128,42 @@ class EndpointTest : public testing::Test {
   std::vector<std::unique_ptr<RawPeer>> peers_;
 };
 
+// ---------------------------------------------------------------- Threads
+
+TEST_F(EndpointTest, KeepsItsSessionForTheLoopWhileThatAloneStartsCalls) {
+  Create();
+  uint32_t generation = 0;
+  const auto call_on_loop = [&] {
+    TestCall& call = NewCall();
+    InLoop([&] { Start(call); });
+    RawPeer& peer = generation == 0 ? Greet() : Peer();
+    peer.Send(Response(1, generation++));
+    EXPECT_TRUE(call.ended && call.status.ok()) << call.status;
+  };
+  const auto call_elsewhere = [&] {
+    TestCall& call = StartAndSettle(NewCall());
+    Peer().Send(Response(1, generation++));
+    EXPECT_TRUE(call.ended && call.status.ok()) << call.status;
+  };
+  call_on_loop();
+  EXPECT_FALSE(endpoint_->has_calls());
+  for (int i = 0; i < 1100; ++i) call_on_loop();
+  // What the loop keeps for itself, nobody else knows of.
+  EXPECT_TRUE(endpoint_->has_calls());
+  InLoop([&] { EXPECT_FALSE(endpoint_->has_calls()); });
+  // Who comes for the session gets it.
+  call_elsewhere();
+  EXPECT_FALSE(endpoint_->has_calls());
+  // It takes longer next time, and does not happen while others call too.
+  for (int i = 0; i < 2000; ++i) call_on_loop();
+  EXPECT_FALSE(endpoint_->has_calls());
+  for (int i = 0; i < 10'000; ++i) {
+    call_on_loop();
+    if (i % 1000 == 0) call_elsewhere();
+  }
+  EXPECT_FALSE(endpoint_->has_calls());
+}
+
 // ---------------------------------------------------------------- Connecting
 
 TEST_F(EndpointTest, ConnectsWhenACallNeedsIt) {

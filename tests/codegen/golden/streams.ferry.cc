@@ -32,9 +32,8 @@ constexpr ::ferry::MethodDescriptor kTalkMethods[] = {
         .server_streaming = true,
     },
     {
-        .full_name =
-            "tests.codegen.streams.Talk/TellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLongerToName",
-        .id = 0x8e92fd31b043f09b,
+        .full_name = "tests.codegen.streams.Talk/ExchangeWithNamesThatParametersHaveToo",
+        .id = 0xeed0ac06e106555d,
         .client_streaming = true,
         .server_streaming = true,
     },
@@ -101,20 +100,19 @@ void TalkService::StartConverse(::ferry::BidiStreamingCall<Text, Text> call) {
   ::std::move(call).Finish(::std::move(status));
 }
 
-::absl::Status TalkService::TellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLongerToName(
+::absl::Status TalkService::ExchangeWithNamesThatParametersHaveToo(
     ::ferry::ServerContext& /*context*/,
     ::ferry::StreamReader<::tests::codegen::streams::requests>& /*requests*/,
     ::ferry::StreamWriter<::tests::codegen::streams::replies>& /*replies*/) {
   return ::ferry::UnimplementedMethod(kTalkMethods[4]);
 }
 
-void TalkService::StartTellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLongerToName(
+void TalkService::StartExchangeWithNamesThatParametersHaveToo(
     ::ferry::BidiStreamingCall<::tests::codegen::streams::requests, ::tests::codegen::streams::replies>
         call) {
   ::ferry::StreamReader<::tests::codegen::streams::requests> requests = call.requests();
   ::ferry::StreamWriter<::tests::codegen::streams::replies> replies = call.replies();
-  ::absl::Status status =
-      this->TellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLongerToName(call.context(), requests, replies);
+  ::absl::Status status = this->ExchangeWithNamesThatParametersHaveToo(call.context(), requests, replies);
   ::std::move(call).Finish(::std::move(status));
 }
 
@@ -124,9 +122,7 @@ void TalkService::StartTellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLonger
       ::ferry::HandlerMethod<&TalkService::StartListen>(kTalkMethods[1]),
       ::ferry::HandlerMethod<&TalkService::StartTell>(kTalkMethods[2]),
       ::ferry::HandlerMethod<&TalkService::StartConverse>(kTalkMethods[3]),
-      ::ferry::HandlerMethod<
-          &TalkService::StartTellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLongerToName>(
-          kTalkMethods[4]),
+      ::ferry::HandlerMethod<&TalkService::StartExchangeWithNamesThatParametersHaveToo>(kTalkMethods[4]),
   };
   return kServerMethods;
 }
@@ -153,7 +149,7 @@ TalkStub::TalkStub(::ferry::Channel& channel)
       listen_(channel, kTalkMethods[1]),
       tell_(channel, kTalkMethods[2]),
       converse_(channel, kTalkMethods[3]),
-      tell_about_something_that_takes_quite_long_to_be_told_and_even_longer_to_name_(channel, kTalkMethods[4]) {}
+      exchange_with_names_that_parameters_have_too_(channel, kTalkMethods[4]) {}
 
 ::absl::Status TalkStub::Say(const Text& request, Text& reply, const ::ferry::CallOptions& options) {
   return say_.Call(request, reply, options);
@@ -186,9 +182,8 @@ void TalkStub::Say(const Text& request, Text& reply, const ::ferry::CallOptions&
 }
 
 ::ferry::BidiStream<::tests::codegen::streams::requests, ::tests::codegen::streams::replies>
-TalkStub::TellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLongerToName(
-    const ::ferry::CallOptions& options) {
-  return tell_about_something_that_takes_quite_long_to_be_told_and_even_longer_to_name_.Call(options);
+TalkStub::ExchangeWithNamesThatParametersHaveToo(const ::ferry::CallOptions& options) {
+  return exchange_with_names_that_parameters_have_too_.Call(options);
 }
 
 ::absl::Status OneWayService::Listen(::ferry::ServerContext& /*context*/, const Text& /*request*/,

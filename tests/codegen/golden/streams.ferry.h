@@ -43,12 +43,12 @@ class TalkService : public ::ferry::Service {
   // Override this instead of Converse to finish calls later, or on another thread.
   virtual void StartConverse(::ferry::BidiStreamingCall<Text, Text> call);
 
-  virtual ::absl::Status TellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLongerToName(
+  virtual ::absl::Status ExchangeWithNamesThatParametersHaveToo(
       ::ferry::ServerContext& context, ::ferry::StreamReader<::tests::codegen::streams::requests>& requests,
       ::ferry::StreamWriter<::tests::codegen::streams::replies>& replies);
-  // Override this instead of TellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLongerToName to finish calls
-  // later, or on another thread.
-  virtual void StartTellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLongerToName(
+  // Override this instead of ExchangeWithNamesThatParametersHaveToo to finish calls later, or on another
+  // thread.
+  virtual void StartExchangeWithNamesThatParametersHaveToo(
       ::ferry::BidiStreamingCall<::tests::codegen::streams::requests, ::tests::codegen::streams::replies>
           call);
 
@@ -85,8 +85,7 @@ class TalkStubInterface {
       const ::ferry::CallOptions& options = {}) = 0;
 
   virtual ::ferry::BidiStream<::tests::codegen::streams::requests, ::tests::codegen::streams::replies>
-  TellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLongerToName(
-      const ::ferry::CallOptions& options = {}) = 0;
+  ExchangeWithNamesThatParametersHaveToo(const ::ferry::CallOptions& options = {}) = 0;
 };
 
 // TalkStub calls tests.codegen.streams.Talk over a channel, which must outlive it. A value, cheap to copy.
@@ -109,8 +108,7 @@ class TalkStub final : public TalkStubInterface {
   [[deprecated]] ::ferry::BidiStream<Text, Text> Converse(const ::ferry::CallOptions& options = {}) override;
 
   ::ferry::BidiStream<::tests::codegen::streams::requests, ::tests::codegen::streams::replies>
-  TellAboutSomethingThatTakesQuiteLongToBeToldAndEvenLongerToName(
-      const ::ferry::CallOptions& options = {}) override;
+  ExchangeWithNamesThatParametersHaveToo(const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<Text, Text> say_;
@@ -118,7 +116,7 @@ class TalkStub final : public TalkStubInterface {
   ::ferry::ClientStreamingMethod<Text, Text> tell_;
   ::ferry::BidiStreamingMethod<Text, Text> converse_;
   ::ferry::BidiStreamingMethod<::tests::codegen::streams::requests, ::tests::codegen::streams::replies>
-      tell_about_something_that_takes_quite_long_to_be_told_and_even_longer_to_name_;
+      exchange_with_names_that_parameters_have_too_;
 };
 
 // Nothing but streams.
