@@ -34,7 +34,8 @@ struct CallOptions {
   bool wait_for_ready = false;
 
   // Where to put the metadata the server answers with; null if it is of no interest. Not owned; must live
-  // until the call has ended. Written before the call's end is told.
+  // until the call has ended: for a call that streams, until Finish has said so. Written before the call's
+  // end is told.
   ReplyMetadata* reply_metadata = nullptr;
 };
 

@@ -181,7 +181,7 @@ void ClientSession::OnDeadline() {
       return;
     }
     if (sent) SendCancel(stream);
-    RunSent();
+    AfterTakingOut();
     call->reply_fragments.Reset();
     call->Complete(absl::DeadlineExceededError(absl::StrCat(
         "no answer from ", connection_->peer(), " before the deadline of ", call->method->full_name)));
@@ -200,8 +200,12 @@ void ClientSession::OnCallFrame(const Frame& frame) {
     call = table_.Find(frame.header.stream);
   }
   if (call == nullptr) {
-    // Of a call that has ended for us; the server may be ending it only now.
-    if (frame.header.has(transport::kEndStream)) Take(frame.header.stream);
+    // Of a call that has ended for us; the server may be ending it only now, and must not stall on the way.
+    if (frame.header.has(transport::kEndStream)) {
+      Take(frame.header.stream);
+    } else if (IsCounted(frame.header)) {
+      Grant(frame.header.stream, WindowCost(frame.header));
+    }
     return CheckKnown(frame);
   }
   if (call->method->server_streaming) return OnStreamed(frame, *call);
@@ -223,6 +227,7 @@ void ClientSession::CheckKnown(const Frame& frame) {
 // Takes the call that the server has ended out of the table; nullptr if it has ended for us already.
 ClientCall* ClientSession::Take(StreamId stream) {
   ClientCall* call;
+  bool dropped = false;
   bool tell_owner;
   {
     transport::SharedLock lock(mutex_, shared_);
@@ -230,12 +235,14 @@ ClientCall* ClientSession::Take(StreamId stream) {
     if (call != nullptr) {
       deadlines_.Remove(*call);
       // An answer may come before all of the question is sent.
-      if (ABSL_PREDICT_FALSE(!sender_.empty())) sender_.Drop(stream);
+      dropped = !sender_.empty();
+      if (ABSL_PREDICT_FALSE(dropped)) sender_.Drop(stream);
     }
     tell_owner = std::exchange(wants_slot_, false);
   }
   answered_ = true;
   if (tell_owner) owner_.OnSlotFree();
+  if (ABSL_PREDICT_FALSE(dropped)) AfterTakingOut();
   return call;
 }
 
@@ -323,7 +330,7 @@ void ClientSession::Abandon(StreamId stream, absl::Status why) {
   }
   if (call == nullptr) return;
   if (sent) SendCancel(stream);
-  RunSent();
+  AfterTakingOut();
   call->reply_fragments.Reset();
   call->Complete(std::move(why));
 }

@@ -52,7 +52,7 @@ class ClientSession final : public StreamCarrier,
     transport::Connection::Options connection;
     // What this side accepts.
     WireSettings settings;
-    // Bytes of replies in fragments that may be held.
+    // Bytes of replies in fragments, and of streamed ones that nobody has read, that may be held.
     size_t max_fragment_bytes = 128 * 1024 * 1024;
     // Lives as long as the session: the loop, if nobody else is sure to keep it. A thread whose Start is
     // about to return may be the last to hold the session, after the call it started has ended and its
@@ -102,7 +102,10 @@ class ClientSession final : public StreamCarrier,
   // may be anywhere. On the loop. REQUIRES: no other thread can start calls, or is inside a Visit.
   bool Unshare() ABSL_LOCKS_EXCLUDED(mutex_);
   // Before other threads get it again. On the loop.
-  void Share() { shared_ = true; }
+  void Share() {
+    // Others may be reading it, if a stream has made it true before.
+    if (!shared_) shared_ = true;
+  }
 
   // A Visit is how another thread holds the session while it starts a call.
   class Visit {
@@ -170,7 +173,7 @@ class ClientSession final : public StreamCarrier,
   void OnRoom() override ABSL_LOCKS_EXCLUDED(mutex_);
   bool TakeOut(transport::StreamId stream, ClientCall** call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendCancel(transport::StreamId stream);
-  void RunSent() ABSL_LOCKS_EXCLUDED(mutex_);
+  void AfterTakingOut() ABSL_LOCKS_EXCLUDED(mutex_);
   MessageSender::Added SendStreamed(const MessageFrames& frames, EncodedMessage encoded,
                                     MessageSender::OnSent on_sent) ABSL_LOCKS_EXCLUDED(mutex_);
 

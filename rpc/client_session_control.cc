@@ -93,7 +93,7 @@ void ClientSession::EndBeyond(uint64_t last_ordinal, const absl::Status& why) {
       beyond.push_back(call);
     }
   }
-  RunSent();
+  AfterTakingOut();
   for (ClientCall* call : beyond) {
     call->reply_fragments.Reset();
     call->Complete(why);
@@ -119,9 +119,13 @@ bool ClientSession::Unshare() {
   return true;
 }
 
-// Runs what messages that were dropped have left to be run.
-void ClientSession::RunSent() {
-  WithSender([](MessageSender&) {});
+// Does what follows when a call was taken out of the sender and perhaps of its slot.
+void ClientSession::AfterTakingOut() {
+  const bool tell_owner = WithSender([this](MessageSender& sender) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    sender.Pump();
+    return std::exchange(wants_slot_, false);
+  });
+  if (tell_owner) owner_.OnSlotFree();
 }
 
 // A part of a stream of replies.
@@ -269,7 +273,7 @@ void ClientSession::EndCalls(const absl::Status& why) {
                                   ? why
                                   : absl::UnavailableError(absl::StrCat("connection to ", connection_->peer(),
                                                                         " lost: ", why.message()));
-  RunSent();
+  AfterTakingOut();
   for (ClientCall* call : calls) {
     call->reply_fragments.Reset();
     call->Complete(status);

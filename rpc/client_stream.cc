@@ -14,7 +14,7 @@ ClientStreamCall::ClientStreamCall(transport::EventLoop& loop, std::shared_ptr<v
 
 // The message of a RESPONSE: the only reply, or none after a stream of them.
 bool ClientStreamCall::ParseReply(absl::string_view bytes) {
-  if (method->server_streaming) return bytes.empty();
+  if (method->server_streaming) return bytes.empty() && !queue().in_message();
   reply_ = std::string(bytes);
   return true;
 }

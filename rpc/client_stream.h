@@ -98,7 +98,8 @@ class ClientStreamHandle {
 //   while (events.Read(event)) Handle(event);
 //   absl::Status status = events.Finish();
 //
-// Movable. One thread at a time, but for Cancel. May outlive its channel: the call has ended then.
+// Movable. One thread at a time, but for Cancel. May outlive its channel, though not the loops that the
+// channel was given: the call has ended then, and callbacks are destroyed without being run.
 template <typename Reply>
 class ServerStream : public ClientStreamHandle, public StreamReader<Reply> {
  public:

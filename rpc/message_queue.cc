@@ -91,7 +91,8 @@ void MessageQueue::EndMessage() {
 
 bool MessageQueue::overflowed() const {
   MutexLock lock(mutex_);
-  return unread_cost_ + credit_ > window_;
+  // The peer may not have read yet that we grant less than the default ([P11.3]).
+  return unread_cost_ + credit_ > std::max(window_, WireSettings().initial_stream_window);
 }
 
 bool MessageQueue::in_message() const {
@@ -164,15 +165,18 @@ bool MessageQueue::Await(Waiter& waiter) {
 size_t MessageQueue::Discard() {
   Waiter waiter;
   size_t credit;
+  // Perhaps the last reference to the session that it is part of: let go of without the mutex.
+  std::shared_ptr<Budget> budget;
   {
     MutexLock lock(mutex_);
     discarding_ = true;
     in_message_ = false;
     std::string().swap(incoming_);
-    std::string().swap(reading_);
+    // A reader may be at what Take gave it: reading_ stays until it comes again.
     whole_ = read_ = readable_ = 0;
     partial_charge_ = 0;
     GiveBack(charged_);
+    budget = std::move(budget_);
     credit_ += std::exchange(unread_cost_, 0);
     credit = ended_ ? 0 : TakeCredit(1);
     waiter = std::exchange(waiter_, nullptr);

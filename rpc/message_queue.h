@@ -70,8 +70,8 @@ class MessageQueue {
   // Keeps `waiter` until Take would answer other than kNothing. False, and it is not kept, if it would now.
   bool Await(Waiter& waiter) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Drops what is there, and whatever comes: nobody reads any more. Frees the memory. Returns what is to be
-  // granted.
+  // Drops what is there, and whatever comes: nobody reads any more. Frees the memory, but for what the reader
+  // was given last. Returns what is to be granted.
   size_t Discard() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Bytes held. For tests.

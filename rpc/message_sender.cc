@@ -11,7 +11,6 @@
 namespace ferry {
 
 using transport::Connection;
-using transport::FrameHeader;
 using transport::FrameType;
 using transport::kFrameHeaderSize;
 using transport::StreamId;
@@ -48,6 +47,7 @@ void MessageSender::SetPeer(const WireSettings& settings) {
   peer_ = settings;
   for (auto& [id, stream] : streams_) {
     stream->window += more;
+    MakeUnready(*stream);
     MakeReady(*stream);
   }
   Pump();

@@ -107,6 +107,7 @@ class MessageSender {
 
   // Bytes of messages that are not appended yet.
   size_t waiting_bytes() const { return waiting_bytes_; }
+  size_t waiting_streams() const { return waiting_streams_; }
   bool idle() const { return waiting_streams_ == 0; }
   // Whether it knows no stream at all.
   bool empty() const { return streams_.empty(); }

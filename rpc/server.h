@@ -58,8 +58,8 @@ struct ServerOptions {
   uint32_t max_calls_per_connection = 4095;
   // The metadata of a request, in bytes as encoded: 16,384 to 65,535.
   uint32_t max_metadata = 16 * 1024;
-  // Bytes of requests over 4 KiB that are held at once, from one connection and from all; calls beyond that
-  // end with RESOURCE_EXHAUSTED.
+  // Bytes of requests over 4 KiB, and of streamed ones that no handler has read, that are held at once, from
+  // one connection and from all; calls beyond that end with RESOURCE_EXHAUSTED.
   size_t max_request_bytes_per_connection = 128 * 1024 * 1024;
   size_t max_request_bytes = 1024 * 1024 * 1024;
 

@@ -11,6 +11,13 @@ using transport::Connection;
 using transport::FrameType;
 using transport::StreamId;
 
+namespace {
+
+// What a message that waits costs beside its bytes, about.
+constexpr size_t kWaitingCost = 1024;
+
+}  // namespace
+
 ServerOutput::ServerOutput(Connection& connection, uint64_t features)
     : connection_(connection),
       max_message_(WireSettings().max_message),
@@ -26,7 +33,10 @@ auto ServerOutput::WithSender(F&& f) {
         struct Note {
           ServerOutput& output;
           MessageSender& sender;
-          ~Note() { output.waiting_bytes_.store(sender.waiting_bytes(), std::memory_order_relaxed); }
+          ~Note() {
+            output.waiting_bytes_.store(sender.waiting_bytes() + kWaitingCost * sender.waiting_streams(),
+                                        std::memory_order_relaxed);
+          }
         };
         const Note note{*this, sender};
         return f(sender);
@@ -92,7 +102,12 @@ void ServerOutput::SendStatus(ServerCall& call, const absl::Status& status) {
   WireStatus wire{.status = status, .not_executed = call.not_executed};
   if (!call.initial_metadata_sent) wire.initial_metadata = std::move(call.context().initial_metadata());
   wire.trailing_metadata = std::move(call.context().trailing_metadata());
-  if (call.streams_replies) WithSender([&](MessageSender& sender) { sender.Drop(call.stream); });
+  if (call.streams_replies) {
+    WithSender([&](MessageSender& sender) {
+      sender.Drop(call.stream);
+      sender.Pump();
+    });
+  }
   SendHead({.type = FrameType::kStatus,
             .flags = transport::kEndStream,
             .attr = transport::MakeAttr(call.priority, 0),
@@ -113,6 +128,7 @@ void ServerOutput::CancelAnswer(StreamId stream) {
   const bool cancelled = WithSender([&](MessageSender& sender) {
     const bool waits = sender.waiting(stream);
     sender.Drop(stream);
+    sender.Pump();
     return waits;
   });
   if (!cancelled) return;
@@ -156,6 +172,11 @@ void ServerOutput::Pump() {
 
 void ServerOutput::DropAll() {
   WithSender([&](MessageSender& sender) { sender.DropAll(); });
+}
+
+bool ServerOutput::waiting(StreamId stream) {
+  transport::MutexLock lock(mutex_);
+  return sender_.waiting(stream);
 }
 
 bool ServerOutput::idle() {

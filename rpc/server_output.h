@@ -60,8 +60,9 @@ class ServerOutput {
 
   // The head of the first of a stream of replies.
   absl::StatusOr<std::string> EncodeFirstHead(const Metadata& initial) const {
+    // A large message's length is said in the same head, in up to 6 bytes.
     return initial.empty() ? std::string()
-                           : EncodeMessageHead(initial, max_head_.load(std::memory_order_relaxed));
+                           : EncodeMessageHead(initial, max_head_.load(std::memory_order_relaxed) - 6);
   }
 
   // Sends the end of a call that did not end with OK; what waits to be sent for it is dropped.
@@ -86,7 +87,9 @@ class ServerOutput {
   void Pump() ABSL_LOCKS_EXCLUDED(mutex_);
   void DropAll() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Whether nothing waits, and how many bytes do.
+  // Whether a message of the stream waits; whether none of any does; and how many bytes do, with a thousand
+  // for each message: not 0 if any waits.
+  bool waiting(transport::StreamId stream) ABSL_LOCKS_EXCLUDED(mutex_);
   bool idle() ABSL_LOCKS_EXCLUDED(mutex_);
   size_t waiting_bytes() const { return waiting_bytes_.load(std::memory_order_relaxed); }
 
@@ -112,7 +115,7 @@ class ServerOutput {
   std::atomic<uint64_t> max_message_;
   std::atomic<uint32_t> max_head_;
   std::atomic<bool> counting_{false};
-  // sender_.waiting_bytes(), stored under the mutex.
+  // What waiting_bytes() says, stored under the mutex.
   std::atomic<size_t> waiting_bytes_{0};
 
   transport::Mutex mutex_;

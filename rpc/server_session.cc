@@ -83,7 +83,12 @@ void ServerSession::OnRequest(const Frame& frame) {
 void ServerSession::BeginLarge(const Frame& frame, ServerCall& call) {
   const absl::string_view message = frame.message();
   absl::Status status = ReadHead(frame, call);
-  if (status.ok() && call.request_fragments.active()) return;
+  if (status.ok() && call.request_fragments.active()) {
+    const size_t credit = call.request_fragments.TakeCredit(WindowCost(frame.header),
+                                                            shared_->settings.initial_stream_window / 2);
+    if (credit > 0) Grant(frame.header.stream, credit);
+    return;
+  }
   if (status.ok() && message.size() > kMaxUncharged) {
     if (request_budget_.Take(message.size())) {
       call.charged_bytes = message.size();
@@ -118,7 +123,9 @@ ServedMethod* ServerSession::FindMethod(uint64_t id) {
 // The slot of a REQUEST; nullptr, and the connection is broken, if it is in use.
 ServerSlot* ServerSession::FreeSlot(StreamId stream) {
   ServerSlot& slot = slots_.Make(stream.slot());
-  if (ABSL_PREDICT_FALSE(slot.call.load(std::memory_order_acquire) != nullptr)) {
+  // A call's slot is in use until the last of its answer is sent.
+  const bool answering = output_.waiting_bytes() > 0 && output_.waiting(slot.stream);
+  if (ABSL_PREDICT_FALSE(slot.call.load(std::memory_order_acquire) != nullptr || answering)) {
     BreakForSlotInUse(stream);
     return nullptr;
   }
@@ -239,7 +246,7 @@ void ServerSession::RunCall(ServerCall& call) {
 // ---------------------------------------------------------------- Ending
 
 void ServerSession::EndCall(ServerCall& call, absl::Status status) {
-  if (ABSL_PREDICT_FALSE(call.messages != nullptr)) status = EndStream(call, std::move(status));
+  if (ABSL_PREDICT_FALSE(call.messages != nullptr)) status = EndStream(call, status);
   if (ABSL_PREDICT_FALSE(call.context().cancelled())) status = WhyUnwanted(call, status);
   call.context().ForgetOnCancel();
   // Before the answer is written: the client may use the slot again as soon as it has it.
@@ -260,7 +267,7 @@ void ServerSession::EndCall(ServerCall& call, absl::Status status) {
 }
 
 // Ends a call's stream, and says how the call ends that would have with `status`.
-absl::Status ServerSession::EndStream(ServerCall& call, absl::Status status) {
+absl::Status ServerSession::EndStream(ServerCall& call, const absl::Status& status) {
   absl::Status failure = call.messages->failure();
   call.messages->End();
   call.messages->StopReading();

@@ -205,9 +205,10 @@ void ServerSession::OnCancel(const Frame& frame) {
     if (last_calls_) CloseIfDone();
     return;
   }
+  const bool begun = !slot.arriving || call->method->takes_stream;
   // It may be ending just now on another thread, but is no other call yet.
   Cancel(slot, *call);
-  if (!slot.arriving || slot.messages != nullptr) return;
+  if (begun) return;
   call->not_executed = true;
   slot.arriving = false;
   call->End(absl::CancelledError("the client cancelled the call"));
@@ -280,6 +281,8 @@ void ServerSession::OnClosed(const absl::Status& why) {
   });
   EndArriving(why);
   output_.DropAll();
+  // They hold on to this.
+  slots_.ForEach([](ServerSlot& slot) { slot.messages = nullptr; });
   for (Executor::Task* task : std::exchange(to_execute_, {})) {
     static_cast<ServerCall*>(task)->End(absl::CancelledError("the connection is closed"));
   }

@@ -156,7 +156,7 @@ void Stream::GrantLater(size_t credit) {
 
 // ---------------------------------------------------------------- Beginning and end
 
-void Stream::Open(std::shared_ptr<StreamCarrier> carrier, StreamId stream, uint8_t priority,
+void Stream::Open(const std::shared_ptr<StreamCarrier>& carrier, StreamId stream, uint8_t priority,
                   absl::AnyInvocable<absl::StatusOr<std::string>()> first_head) {
   std::optional<std::string> early;
   absl::Status failure;

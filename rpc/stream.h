@@ -107,7 +107,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
 
   // Says what the stream's messages are sent through, once. `priority` is that of its frames; `first_head` is
   // asked for the head of the first message, and may fail the call. What was written before is sent now.
-  void Open(std::shared_ptr<StreamCarrier> carrier, transport::StreamId stream, uint8_t priority,
+  void Open(const std::shared_ptr<StreamCarrier>& carrier, transport::StreamId stream, uint8_t priority,
             absl::AnyInvocable<absl::StatusOr<std::string>()> first_head = nullptr)
       ABSL_LOCKS_EXCLUDED(mutex_);
 

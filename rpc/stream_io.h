@@ -103,9 +103,10 @@ class StreamWriter {
     return WriteResult::kEnded;
   }
 
-  // Writes `message`, which is read before this returns, and runs `done` once the next may be written (true)
-  // or the call has ended (false). On the event loop's thread, never before this returns into the loop. One
-  // Write at a time.
+  // Writes `message`, which is read before this returns, and runs `done` once the next may be written or the
+  // call has ended: with false if the call had ended already and `message` was not taken. On the event loop's
+  // thread, never before this returns into the loop. One Write at a time, and none while TryWrite would
+  // answer kFull.
   void Write(const Message& message, StreamCallback done) {
     const bool written = TryWrite(message) == WriteResult::kWritten;
     WhenWritable([written, done = std::move(done)]() mutable { std::move(done)(written); });

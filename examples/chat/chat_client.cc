@@ -52,7 +52,7 @@ absl::Status Follow(chat::ChatStub chat) {
       Print(line);
       last = line.number();
     }
-    const absl::Status status = lines.Finish();
+    absl::Status status = lines.Finish();
     if (!absl::IsUnavailable(status) && !absl::IsCancelled(status)) return status;
     std::fprintf(stderr, "%s; going on after line %llu\n", status.ToString().c_str(),
                  static_cast<unsigned long long>(last));

@@ -69,7 +69,7 @@ INSTANTIATE_TEST_SUITE_P(Transports, StreamTest, testing::Values("127.0.0.1:0", 
                            return std::string(info.param == "unix" ? "Unix" : "InProcess");
                          });
 
-Part RequestFor(std::vector<uint32_t> sizes, int code = 0, std::string text = "") {
+Part RequestFor(const std::vector<uint32_t>& sizes, int code = 0, std::string text = "") {
   Part request;
   for (const uint32_t size : sizes) request.add_sizes(size);
   request.set_code(code);
@@ -315,6 +315,7 @@ TEST_P(StreamTest, AWriterWaitsForASlowReader) {
 
 TEST_P(StreamTest, AReaderThatStopsHoldsUpItsOwnStreamOnly) {
   std::vector<ServerStream<Part>> stopped;
+  stopped.reserve(3);
   for (int i = 0; i < 3; ++i) stopped.push_back(stub_->SendForever(RequestFor({50'000})));
   ASSERT_TRUE(service_.WaitForBegun(3));
   for (int i = 0; i < 20; ++i) {

@@ -125,26 +125,32 @@ TEST_F(MessageQueueTest, GrantsWhatWasReadInHalfWindows) {
   EXPECT_EQ(credit, 0u);
   Take(&credit);
   EXPECT_EQ(credit, 600u);
-  EXPECT_FALSE(queue_.overflowed());
-  Append(message);
-  Append(std::string(388, 'y'));
-  EXPECT_FALSE(queue_.overflowed());
-  Append("");
-  EXPECT_TRUE(queue_.overflowed());
+}
+
+// The sender may not know yet that we grant less than the default.
+TEST_F(MessageQueueTest, KnowsASenderThatGoesBeyondItsWindowAndTheDefault) {
+  const auto budget = std::make_shared<Budget>(10'000'000);
+  MessageQueue queue(kWindow, 100'000);
+  const std::string message(100'000, 'x');
+  size_t credit;
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(queue.Append({.bytes = message}, message.size() + kFrame, budget, &credit).ok());
+    EXPECT_FALSE(queue.overflowed());
+  }
+  ASSERT_TRUE(queue.Append({.bytes = message}, message.size() + kFrame, budget, &credit).ok());
+  EXPECT_TRUE(queue.overflowed());
 }
 
 TEST_F(MessageQueueTest, GrantsFragmentsAsTheyArriveWhileNothingWaitsToBeRead) {
   EXPECT_EQ(Append(std::string(400, 'x'), true, 3'000), 0u);
   EXPECT_EQ(Append(std::string(400, 'x'), true), 824u);
   // But not behind a message that nobody reads.
-  MessageQueue& queue = queue_;
   Append(std::string(2'200, 'x'));
   EXPECT_EQ(Append(std::string(400, 'x'), true, 3'000), 0u);
   EXPECT_EQ(Append(std::string(400, 'x'), true), 0u);
   size_t credit;
   EXPECT_EQ(Take(&credit).size(), 3'000u);
   EXPECT_GT(credit, 824u);
-  EXPECT_FALSE(queue.overflowed());
 }
 
 TEST_F(MessageQueueTest, DiscardDropsWhatIsThereAndWhatComes) {
@@ -156,6 +162,17 @@ TEST_F(MessageQueueTest, DiscardDropsWhatIsThereAndWhatComes) {
   EXPECT_EQ(Append(std::string(300, 'x')), 524u);
   EXPECT_EQ(Take(), ".");
   EXPECT_EQ(budget_->used(), 0u);
+}
+
+TEST_F(MessageQueueTest, DiscardLeavesTheReaderWhatItIsAt) {
+  Append("one");
+  Append("two");
+  absl::string_view bytes;
+  size_t credit;
+  ASSERT_EQ(queue_.Take(&bytes, &credit), Taken::kMessage);
+  queue_.Discard();
+  EXPECT_EQ(bytes, "one");
+  EXPECT_EQ(Take(), ".");
 }
 
 TEST_F(MessageQueueTest, HoldsNothingOnceAllIsRead) {

@@ -214,6 +214,15 @@ TEST_F(MessageSenderTest, ASmallerWindowThanTheDefaultMayMakeItNegative) {
   EXPECT_THAT(Frames(), ElementsAre("1:10"));
 }
 
+TEST_F(MessageSenderTest, AStreamWhoseWindowHasShrunkHoldsUpNoOther) {
+  // More than the connection takes at once, so that it waits for room and not for a window.
+  EXPECT_EQ(Add(1, 900'000), Added::kWaiting);
+  InLoop([&] { sender_->SetPeer({.initial_stream_window = 65'536, .features = kFlowControlFeature}); });
+  EXPECT_EQ(Add(2, 10'000), Added::kWaiting);
+  Frames();
+  EXPECT_THAT(log_, ElementsAre("sent 2"));
+}
+
 TEST_F(MessageSenderTest, DoesNotCountForAPeerThatDoesNot) {
   EXPECT_EQ(Add(1, 1'100'000), Added::kWaiting);
   Frames();

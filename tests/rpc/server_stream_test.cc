@@ -64,6 +64,12 @@ std::string BeginChat(uint32_t slot = kSlot) {
   return EncodeRequest({.slot = slot, .method = kChatId, .flags = 0});
 }
 
+std::string Repeated(const std::string& bytes, int times) {
+  std::string all;
+  for (int i = 0; i < times; ++i) all += bytes;
+  return all;
+}
+
 std::string LengthHead(uint64_t length) {
   wire::MessageHead head;
   head.set_message_length(length);
@@ -307,6 +313,50 @@ TEST_P(ServerStreamTest, FreesWhatItHeldWhenTheCallEnds) {
   EXPECT_EQ(server_.shared().request_budget.used(), 0u);
 }
 
+TEST_P(ServerStreamTest, CancelEndsACallWhoseRequestIsStillArriving) {
+  std::unique_ptr<RawPeer> peer = server_.ConnectAndGreet({.features = kFeatures});
+  peer->Send(EncodeRequest({.slot = kSlot,
+                            .method = test::kWatchId,
+                            .flags = kMore,
+                            .head = LengthHead(100),
+                            .message = "part"}) +
+             EncodeHeadFrame(FrameType::kCancel, "", StreamId::Make(kSlot, 0)));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  EXPECT_EQ(frames[0].status().status.code(), StatusCode::kCancelled);
+  EXPECT_EQ(server_.service().started, 0);
+  EXPECT_EQ(server_.shared().request_budget.used(), 0u);
+}
+
+TEST_P(ServerStreamTest, GrantsALongRequestFromItsFirstFragmentOn) {
+  std::unique_ptr<RawPeer> peer = server_.ConnectAndGreet({.features = kFeatures});
+  peer->Send(EncodeRequest({.slot = kSlot,
+                            .method = test::kWatchId,
+                            .flags = kMore,
+                            .head = LengthHead(1'000'000),
+                            .message = std::string(60'000, 'x')}));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  EXPECT_EQ(frames[0].header.type, FrameType::kWindow);
+  EXPECT_EQ(*DecodeWindowHead(frames[0].head()), 60'012u);
+}
+
+TEST_P(ServerStreamTest, ASlotIsInUseUntilTheLastOfItsAnswerIsSent) {
+  std::unique_ptr<RawPeer> peer =
+      server_.ConnectAndGreet({.initial_stream_window = 65'536, .features = kFeatures});
+  server_.service().on_echo = [](test::ScriptedEcho::Call call) {
+    call.reply().set_text(std::string(300'000, 'x'));
+    std::move(call).Finish(absl::OkStatus());
+  };
+  peer->Send(EncodeRequest({.slot = 1, .method = kEchoId, .message = Encoded("x")}));
+  peer->TakeFrames();
+  peer->Send(EncodeRequest({.slot = 1, .generation = 1, .method = kEchoId, .message = Encoded("x")}));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  EXPECT_EQ(std::string(frames[0].status().status.message()), "REQUEST frame is on slot 1, which is in use");
+  EXPECT_TRUE(peer->ended());
+}
+
 // ---------------------------------------------------------------- Bad input
 
 TEST_P(ServerStreamTest, EndsTheConnectionOverBadFrames) {
@@ -316,7 +366,8 @@ TEST_P(ServerStreamTest, EndsTheConnectionOverBadFrames) {
     StatusCode code;
     const char* text;
   } kCases[] = {
-      {"more than the window", Message(std::string(60'000, 'x')) + Message(std::string(60'000, 'x')),
+      // And more than the default, for the client may not have read yet that the window is smaller.
+      {"more than the window", Repeated(Message(std::string(60'000, 'x')), 18),
        StatusCode::kResourceExhausted, "slot 5 has received more than its window of 100000 bytes"},
       {"a WINDOW of 0", Window(0, kSlot), StatusCode::kInternal, "WINDOW frame has an increment of 0"},
       {"a WINDOW of 0 on the connection", Window(0, 0), StatusCode::kInternal,

@@ -21,6 +21,7 @@ inline constexpr uint64_t kEchoId = MethodId("ferry.test.Echo/Echo");
 inline constexpr uint64_t kFailId = MethodId("ferry.test.Echo/Fail");
 inline constexpr uint64_t kWaitId = MethodId("ferry.test.Echo/Wait");
 inline constexpr uint64_t kChatId = MethodId("ferry.test.Echo/Chat");
+inline constexpr uint64_t kWatchId = MethodId("ferry.test.Echo/Watch");
 
 // A ScriptedEcho is the document's service: its Wait and Chat keep the calls for the test to finish.
 //
@@ -55,6 +56,11 @@ class ScriptedEcho final : public EchoService {
   void StartChat(BidiStreamingCall<Text, Text> call) override {
     ++started;
     chats.push_back(std::move(call));
+  }
+
+  void StartWatch(ServerStreamingCall<Text, Text> call) override {
+    ++started;
+    std::move(call).Finish(absl::OkStatus());
   }
 
   // Finishes the oldest call that Wait keeps.

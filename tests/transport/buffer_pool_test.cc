@@ -64,8 +64,8 @@ TEST(BufferPoolTest, CountsReferences) {
   Block first = pool.Allocate(1);
   EXPECT_TRUE(first.unique());
   {
-    const Block second(
-        first);  // NOLINT(performance-unnecessary-copy-initialization): the copy is what counts
+    // NOLINTNEXTLINE(performance-unnecessary-copy-initialization): the copy is what counts
+    const Block second(first);
     EXPECT_FALSE(first.unique());
     EXPECT_EQ(second.data(), first.data());
   }
