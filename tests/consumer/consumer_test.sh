@@ -123,5 +123,5 @@ echo '== with mistakes'
 add bad_targets
 fail_to_build //bad:bad_timeout_ferry 'Generating Ferry services of //bad:bad_timeout_ferry failed' \
   'bad_timeout.proto: Sleeper.Sleep: timeout is -1s, must be at least 1us'
-fail_to_build //bad:no_proto_ferry '//bad:no_proto_ferry' "'//bad:no_proto'" ProtoInfo
+fail_to_build //bad:no_proto_ferry '//bad:no_proto_ferry' "'//bad:no_proto'" 'expected proto_library'
 fail_to_build //no_deps:no_deps_ferry 'ferry_cc_library //no_deps:no_deps_ferry: deps is empty'
