@@ -2,6 +2,8 @@
 #ifndef FERRY_RPC_CLIENT_METHOD_H_
 #define FERRY_RPC_CLIENT_METHOD_H_
 
+#include <google/protobuf/message_lite.h>
+
 #include <memory>
 #include <utility>
 
@@ -64,51 +66,49 @@ class ClientMethod {
   ClientCallPool<Reply>* calls_;
 };
 
-// The same for methods with streams. Starting such a call does not wait; it may be done on any thread.
+// A StreamingMethod is what the three kinds of methods with streams have in common: as ClientMethod. Starting
+// such a call does not wait; it may be done on any thread.
+class StreamingMethod {
+ public:
+  StreamingMethod(Channel& channel, const MethodDescriptor& method) : channel_(&channel), method_(&method) {}
+
+ protected:
+  // With `request`, or a stream of requests if that is null.
+  std::shared_ptr<ClientStreamCall> Start(const google::protobuf::MessageLite* request,
+                                          const CallOptions& options) const {
+    return channel_->StartStream(*method_, request, options);
+  }
+
+ private:
+  Channel* channel_;
+  const MethodDescriptor* method_;
+};
 
 template <typename Request, typename Reply>
-class ServerStreamingMethod {
+class ServerStreamingMethod : public StreamingMethod {
  public:
-  ServerStreamingMethod(Channel& channel, const MethodDescriptor& method)
-      : channel_(&channel), method_(&method) {}
-
+  using StreamingMethod::StreamingMethod;
   ServerStream<Reply> Call(const Request& request, const CallOptions& options) const {
-    return ServerStream<Reply>(channel_->StartStream(*method_, &request, options));
+    return ServerStream<Reply>(Start(&request, options));
   }
-
- private:
-  Channel* channel_;
-  const MethodDescriptor* method_;
 };
 
 template <typename Request, typename Reply>
-class ClientStreamingMethod {
+class ClientStreamingMethod : public StreamingMethod {
  public:
-  ClientStreamingMethod(Channel& channel, const MethodDescriptor& method)
-      : channel_(&channel), method_(&method) {}
-
+  using StreamingMethod::StreamingMethod;
   ClientStream<Request, Reply> Call(const CallOptions& options) const {
-    return ClientStream<Request, Reply>(channel_->StartStream(*method_, nullptr, options));
+    return ClientStream<Request, Reply>(Start(nullptr, options));
   }
-
- private:
-  Channel* channel_;
-  const MethodDescriptor* method_;
 };
 
 template <typename Request, typename Reply>
-class BidiStreamingMethod {
+class BidiStreamingMethod : public StreamingMethod {
  public:
-  BidiStreamingMethod(Channel& channel, const MethodDescriptor& method)
-      : channel_(&channel), method_(&method) {}
-
+  using StreamingMethod::StreamingMethod;
   BidiStream<Request, Reply> Call(const CallOptions& options) const {
-    return BidiStream<Request, Reply>(channel_->StartStream(*method_, nullptr, options));
+    return BidiStream<Request, Reply>(Start(nullptr, options));
   }
-
- private:
-  Channel* channel_;
-  const MethodDescriptor* method_;
 };
 
 }  // namespace ferry

@@ -161,25 +161,27 @@ class MessageSender {
 // included, without the mutex. Returns what `f` returns.
 template <typename F, typename Flush>
 auto UseSender(transport::Mutex& mutex, bool shared, MessageSender& sender, F&& f, Flush&& flush) {
+  // Its end comes after the lock's.
   struct Done {
-    transport::Mutex& mutex;
-    const bool shared;
-    MessageSender& sender;
     Flush& flush;
+    bool must_flush = false;
+    std::vector<MessageSender::OnSent> sent = {};
     ~Done() {
-      bool must_flush;
-      std::vector<MessageSender::OnSent> sent;
-      {
-        transport::SharedLock lock(mutex, shared);
-        must_flush = sender.TakeFlush();
-        sent = sender.TakeSent();
-      }
       if (must_flush) flush();
       for (MessageSender::OnSent& on_sent : sent) on_sent();
     }
   };
-  const Done done{mutex, shared, sender, flush};
+  struct Collect {
+    MessageSender& sender;
+    Done& done;
+    ~Collect() {
+      done.must_flush = sender.TakeFlush();
+      done.sent = sender.TakeSent();
+    }
+  };
+  Done done{flush};
   transport::SharedLock lock(mutex, shared);
+  const Collect collect{sender, done};
   return f(sender);
 }
 

@@ -357,11 +357,13 @@ TEST_P(StreamTest, CancelBeforeTheFirstMessage) {
 }
 
 TEST_P(StreamTest, DestroyingAStreamCancelsIt) {
-  { ServerStream<Part> stream = stub_->SendForever(RequestFor({1'000})); }
   {
     ServerStream<Part> stream = stub_->SendForever(RequestFor({1'000}));
     ASSERT_TRUE(service_.WaitForBegun(1));
   }
+  EXPECT_TRUE(service_.WaitForEnded(1));
+  // Whether it has begun or not.
+  { ServerStream<Part> stream = stub_->SendForever(RequestFor({1'000})); }
   const absl::StatusOr<Part> after = stub_->Collect().Finish();
   EXPECT_TRUE(after.ok()) << after.status();
 }

@@ -97,6 +97,14 @@ class ServerStreamTest : public testing::TestWithParam<size_t> {
 
   std::vector<BidiStreamingCall<Text, Text>>& chats() { return server_.service().chats; }
 
+  // Echo answers with 300,000 bytes from now on.
+  void AnswerWithMoreThanAWindow() {
+    server_.service().on_echo = [](test::ScriptedEcho::Call call) {
+      call.reply().set_text(std::string(300'000, 'x'));
+      std::move(call).Finish(absl::OkStatus());
+    };
+  }
+
   // Reads what has come: the texts, "-" if there is none yet, "." at the end.
   std::string Read() {
     Text text;
@@ -251,10 +259,7 @@ TEST_P(ServerStreamTest, AClientThatHasHalfClosedGetsEverything) {
 TEST_P(ServerStreamTest, ACancelledReplyThatWaitsIsEnded) {
   std::unique_ptr<RawPeer> peer =
       server_.ConnectAndGreet({.initial_stream_window = 65'536, .features = kFeatures});
-  server_.service().on_echo = [](test::ScriptedEcho::Call call) {
-    call.reply().set_text(std::string(300'000, 'x'));
-    std::move(call).Finish(absl::OkStatus());
-  };
+  AnswerWithMoreThanAWindow();
   peer->Send(EncodeRequest({.method = kEchoId, .message = Encoded("x")}));
   EXPECT_THAT(peer->TakeFrames(), SizeIs(1));
   peer->Send(EncodeHeadFrame(FrameType::kCancel, "", StreamId::Make(1, 0)));
@@ -344,10 +349,7 @@ TEST_P(ServerStreamTest, GrantsALongRequestFromItsFirstFragmentOn) {
 TEST_P(ServerStreamTest, ASlotIsInUseUntilTheLastOfItsAnswerIsSent) {
   std::unique_ptr<RawPeer> peer =
       server_.ConnectAndGreet({.initial_stream_window = 65'536, .features = kFeatures});
-  server_.service().on_echo = [](test::ScriptedEcho::Call call) {
-    call.reply().set_text(std::string(300'000, 'x'));
-    std::move(call).Finish(absl::OkStatus());
-  };
+  AnswerWithMoreThanAWindow();
   peer->Send(EncodeRequest({.slot = 1, .method = kEchoId, .message = Encoded("x")}));
   peer->TakeFrames();
   peer->Send(EncodeRequest({.slot = 1, .generation = 1, .method = kEchoId, .message = Encoded("x")}));
@@ -439,10 +441,7 @@ TEST_P(ServerStreamTest, RefusesRequestsWhileTooManyReplyBytesWait) {
   server_.shared().max_reply_bytes_per_connection = 200'000;
   std::unique_ptr<RawPeer> peer =
       server_.ConnectAndGreet({.initial_stream_window = 65'536, .features = kFeatures});
-  server_.service().on_echo = [](test::ScriptedEcho::Call call) {
-    call.reply().set_text(std::string(300'000, 'x'));
-    std::move(call).Finish(absl::OkStatus());
-  };
+  AnswerWithMoreThanAWindow();
   peer->Send(EncodeRequest({.slot = 1, .method = kEchoId, .message = Encoded("x")}));
   peer->TakeFrames();
   peer->Send(EncodeRequest({.slot = 2, .method = kEchoId, .message = Encoded("x")}));
