@@ -3,12 +3,15 @@
 #define FERRY_RPC_CALL_OPTIONS_H_
 
 #include <optional>
+#include <stop_token>
 #include <string>
 
 #include "absl/time/time.h"
 #include "ferry/rpc/metadata.h"
 
 namespace ferry {
+
+class CallScope;
 
 // A ReplyMetadata is what came back beside a call's reply or error.
 struct ReplyMetadata {
@@ -32,6 +35,17 @@ struct CallOptions {
   // False: the call fails with UNAVAILABLE when a connection cannot be made. True: it waits for one until its
   // deadline, through any number of attempts.
   bool wait_for_ready = false;
+
+  // Cancels the call when a stop is requested of it: the call ends with CANCELLED, unless it has ended, and
+  // the server is told. A request may be made on any thread, and before the start. Default: nobody can.
+  std::stop_token stop_token = {};
+
+  // The work that the call is made for (call_scope.h). Null: the calling thread's, as in a handler. It gives
+  // the call no more time than it has left itself, and cancels it when it is cancelled; not owned, read
+  // before the call that takes these options returns.
+  CallScope* scope = nullptr;
+  // The call is made for nothing but itself, whatever work starts it.
+  bool detached = false;
 
   // Where to put the metadata the server answers with; null if it is of no interest. Not owned; must live
   // until the call has ended: for a call that streams, until Finish has said so. Written before the call's

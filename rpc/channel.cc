@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,10 +37,26 @@ Endpoint::Options EndpointOptions(const ChannelOptions& options) {
   return endpoint;
 }
 
-// How long a call may take: infinite if there is no limit.
-absl::Duration Timeout(const MethodDescriptor& method, const CallOptions& options) {
-  if (options.timeout.has_value()) return *options.timeout;
-  return method.timeout_us > 0 ? absl::Microseconds(method.timeout_us) : absl::InfiniteDuration();
+// What ends a call beside its answer.
+struct CallLimits {
+  // Infinite if there is none.
+  absl::Duration timeout = absl::InfiniteDuration();
+  bool inherited_timeout = false;
+  // Of the work that the call is made for.
+  std::stop_token scope_stop;
+};
+
+CallLimits LimitsOf(const MethodDescriptor& method, const CallOptions& options) {
+  CallLimits limits;
+  if (method.timeout_us > 0) limits.timeout = absl::Microseconds(method.timeout_us);
+  if (options.timeout.has_value()) limits.timeout = *options.timeout;
+  CallScope* const scope = options.scope != nullptr ? options.scope : CallScope::Current();
+  if (options.detached || scope == nullptr) return limits;
+  limits.scope_stop = scope->stop_token();
+  const absl::Duration left = scope->time_left();
+  limits.inherited_timeout = left < limits.timeout;
+  limits.timeout = std::min(limits.timeout, left);
+  return limits;
 }
 
 }  // namespace
@@ -118,30 +135,52 @@ void Channel::TellWhenDone(Endpoint& endpoint, absl::Notification& closed, int r
   });
 }
 
-// Sets what an ordinary call does not need: a deadline, a head, a place for reply metadata. False if that has
-// ended the call.
-bool Channel::Prepare(const MethodDescriptor& method, const CallOptions& options, size_t request_size,
-                      ClientCall& call) {
+void Channel::StartPrepared(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
+                            size_t request_size, const CallOptions& options, ClientCall& call) {
+  if (absl::Status status = Prepare(method, options, request_size, call); !status.ok()) {
+    return endpoint_->FailLater(call, std::move(status));
+  }
+  if (call.cancellation == nullptr) return endpoint_->Start(call, request, request_size);
+  // The call may end before Start returns, and the channel with it.
+  const std::shared_ptr<CallCancellation> cancellation = call.cancellation;
+  const std::shared_ptr<transport::LoopGroup> own_loops = own_loops_;
+  const std::shared_ptr<Endpoint> endpoint = endpoint_;
+  endpoint->Start(call, request, request_size);
+  cancellation->Started();
+}
+
+// Sets what an ordinary call does not need: a deadline, a head, a place for reply metadata, who may cancel
+// it. An error says why the call ends at once.
+absl::Status Channel::Prepare(const MethodDescriptor& method, const CallOptions& options, size_t request_size,
+                              ClientCall& call) {
   if (call.reply_metadata != nullptr) *call.reply_metadata = {};
-  if (const absl::Duration timeout = Timeout(method, options); timeout != absl::InfiniteDuration()) {
-    if (timeout <= absl::ZeroDuration()) {
-      endpoint_->FailLater(call, absl::DeadlineExceededError(
-                                     absl::StrCat("the timeout of ", method.full_name, " is ",
-                                                  absl::FormatDuration(timeout), ", nothing was sent")));
-      return false;
-    }
-    call.deadline = endpoint_->loop().clock().Now() + timeout;
+  const CallLimits limits = LimitsOf(method, options);
+  if (limits.timeout <= absl::ZeroDuration()) {
+    return absl::DeadlineExceededError(
+        limits.inherited_timeout
+            ? absl::StrCat("no time is left for ", method.full_name, ", nothing was sent")
+            : absl::StrCat("the timeout of ", method.full_name, " is ", absl::FormatDuration(limits.timeout),
+                           ", nothing was sent"));
   }
-  if (options.metadata.empty() && request_size <= kMaxFragment) return true;
-  const bool needs_length = NeedsLength(request_size, !options.metadata.empty());
-  absl::StatusOr<std::string> head =
-      EncodeRequestHead(options.metadata, needs_length ? request_size : 0, kMaxHead);
-  if (!head.ok()) {
-    endpoint_->FailLater(call, head.status());
-    return false;
+  if (options.stop_token.stop_requested() || limits.scope_stop.stop_requested()) {
+    return absl::CancelledError(
+        absl::StrCat(method.full_name, " was cancelled before it was started, nothing was sent"));
   }
-  call.head = *std::move(head);
-  return true;
+  if (limits.timeout != absl::InfiniteDuration()) {
+    call.deadline = endpoint_->loop().clock().Now() + limits.timeout;
+  }
+  if (!options.metadata.empty() || request_size > kMaxFragment) {
+    const bool needs_length = NeedsLength(request_size, !options.metadata.empty());
+    absl::StatusOr<std::string> head =
+        EncodeRequestHead(options.metadata, needs_length ? request_size : 0, kMaxHead);
+    if (!head.ok()) return head.status();
+    call.head = *std::move(head);
+  }
+  if (options.stop_token.stop_possible() || limits.scope_stop.stop_possible()) {
+    call.cancellation = std::make_shared<CallCancellation>(call, endpoint_->loop(), *endpoint_);
+    call.cancellation->Watch(options.stop_token, limits.scope_stop);
+  }
+  return absl::OkStatus();
 }
 
 void Channel::Run(const MethodDescriptor& method, const google::protobuf::MessageLite& request,

@@ -18,6 +18,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "ferry/rpc/call_options.h"
+#include "ferry/rpc/call_scope.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/client_stream.h"
 #include "ferry/rpc/endpoint.h"
@@ -90,8 +91,10 @@ class Channel {
     if (!call.head.empty()) call.head.clear();
     const size_t size = request.ByteSizeLong();
     const bool plain = call.reply_metadata == nullptr && !options.timeout.has_value() &&
-                       method.timeout_us == 0 && options.metadata.empty() && size <= kMaxFragment;
-    if (ABSL_PREDICT_FALSE(!plain) && !Prepare(method, options, size, call)) return;
+                       method.timeout_us == 0 && options.metadata.empty() && size <= kMaxFragment &&
+                       CallScope::Current() == nullptr && options.scope == nullptr &&
+                       !options.stop_token.stop_possible();
+    if (ABSL_PREDICT_FALSE(!plain)) return StartPrepared(method, request, size, options, call);
     endpoint_->Start(call, request, size);
   }
 
@@ -139,8 +142,10 @@ class Channel {
   Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
           std::shared_ptr<Shared> shared, std::shared_ptr<Endpoint> endpoint);
 
-  bool Prepare(const MethodDescriptor& method, const CallOptions& options, size_t request_size,
-               ClientCall& call);
+  void StartPrepared(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
+                     size_t request_size, const CallOptions& options, ClientCall& call);
+  absl::Status Prepare(const MethodDescriptor& method, const CallOptions& options, size_t request_size,
+                       ClientCall& call);
   bool RunAsGuest(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
                   const CallOptions& options, WaitedCall& call);
   bool IsOneOfManyLoneCalls();

@@ -6,6 +6,11 @@
 
 namespace ferry {
 
+void ClientCall::DropCancellation() {
+  cancellation->End();
+  cancellation = nullptr;
+}
+
 void WaitedCall::Complete(absl::Status status) {
   if (loop_to_lend_ != nullptr) loop_to_lend_->RequestLoan();
   status_ = std::move(status);

@@ -11,11 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/optimization.h"
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "ferry/rpc/call_cancellation.h"
 #include "ferry/rpc/call_options.h"
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/message_assembly.h"
@@ -44,8 +46,14 @@ class ClientCall {
   // Reads the reply out of `bytes`. Called at most once, before Complete, with nothing locked.
   virtual bool ParseReply(absl::string_view bytes) = 0;
 
-  // The call has ended. Called exactly once, on the loop's thread, with nothing locked. The call may be
-  // destroyed or used for another call inside.
+  // Ends the call: nothing cancels it any more, and Complete is called. Exactly once, on the loop's thread,
+  // with nothing locked; by whoever has taken the call out of where it was kept.
+  void End(absl::Status status) {
+    if (ABSL_PREDICT_FALSE(cancellation != nullptr)) DropCancellation();
+    Complete(std::move(status));
+  }
+
+  // The call has ended. For End alone to call. The call may be destroyed or used for another call inside.
   virtual void Complete(absl::Status status) = 0;
 
   // The call's entry among deadlines.
@@ -62,6 +70,8 @@ class ClientCall {
   transport::Instant deadline;
   bool wait_for_ready = false;
   ReplyMetadata* reply_metadata = nullptr;
+  // Null unless something may cancel the call from outside.
+  std::shared_ptr<CallCancellation> cancellation;
   // The encoded RequestHead; empty when there is nothing to say in it.
   std::string head;
 
@@ -76,6 +86,9 @@ class ClientCall {
   uint64_t ordinal = 0;
   // Belongs to the session's loop: a reply that arrives in fragments.
   MessageAssembly reply_fragments;
+
+ private:
+  void DropCancellation();
 };
 
 // A WaitedCall is a call whose caller waits for it.

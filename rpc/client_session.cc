@@ -183,8 +183,8 @@ void ClientSession::OnDeadline() {
     if (sent) SendCancel(stream);
     AfterTakingOut();
     call->reply_fragments.Reset();
-    call->Complete(absl::DeadlineExceededError(absl::StrCat(
-        "no answer from ", connection_->peer(), " before the deadline of ", call->method->full_name)));
+    call->End(absl::DeadlineExceededError(absl::StrCat("no answer from ", connection_->peer(),
+                                                       " before the deadline of ", call->method->full_name)));
   }
 }
 
@@ -253,11 +253,11 @@ void ClientSession::OnResponse(const Frame& frame) {
                      !call->reply_fragments.active();
   if (ABSL_PREDICT_FALSE(!plain)) {
     if (absl::Status status = CheckResponse(frame, *call); !status.ok()) {
-      return call->Complete(std::move(status));
+      return call->End(std::move(status));
     }
   }
-  if (ABSL_PREDICT_TRUE(call->ParseReply(frame.message()))) return call->Complete(absl::OkStatus());
-  call->Complete(
+  if (ABSL_PREDICT_TRUE(call->ParseReply(frame.message()))) return call->End(absl::OkStatus());
+  call->End(
       absl::InternalError(absl::StrCat("response of ", frame.message().size(), " bytes does not parse")));
 }
 
@@ -307,7 +307,7 @@ void ClientSession::OnFragment(const Frame& frame, ClientCall& call) {
     status = absl::InternalError(absl::StrCat("response of ", fragments.total(), " bytes does not parse"));
   }
   fragments.Reset();
-  call.Complete(std::move(status));
+  call.End(std::move(status));
 }
 
 void ClientSession::OnStatus(const Frame& frame) {
@@ -315,9 +315,9 @@ void ClientSession::OnStatus(const Frame& frame) {
   if (call == nullptr) return CheckKnown(frame);
   call->reply_fragments.Reset();
   absl::StatusOr<WireStatus> decoded = DecodeStatusHead(frame.head());
-  if (!decoded.ok()) return call->Complete(decoded.status());
+  if (!decoded.ok()) return call->End(decoded.status());
   KeepMetadata({std::move(decoded->initial_metadata), std::move(decoded->trailing_metadata)}, *call);
-  call->Complete(std::move(decoded->status));
+  call->End(std::move(decoded->status));
 }
 
 void ClientSession::Abandon(StreamId stream, absl::Status why) {
@@ -332,7 +332,7 @@ void ClientSession::Abandon(StreamId stream, absl::Status why) {
   if (sent) SendCancel(stream);
   AfterTakingOut();
   call->reply_fragments.Reset();
-  call->Complete(std::move(why));
+  call->End(std::move(why));
 }
 
 // Takes a call that the server has not ended out of all that it is kept in. Whether any of its request was

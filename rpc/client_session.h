@@ -83,6 +83,12 @@ class ClientSession final : public StreamCarrier,
   // the loop.
   void Abandon(transport::StreamId stream, absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Whether `call` is one of the session's that have not ended. On the loop.
+  bool Holds(const ClientCall& call) ABSL_LOCKS_EXCLUDED(mutex_) {
+    transport::SharedLock lock(mutex_, shared_);
+    return table_.Find(call.stream) == &call;
+  }
+
   // Cancels the calls and closes the connection; they end with `why` if that is CANCELLED, and with
   // UNAVAILABLE otherwise. On the loop.
   void Close(const absl::Status& why);

@@ -96,7 +96,7 @@ void ClientSession::EndBeyond(uint64_t last_ordinal, const absl::Status& why) {
   AfterTakingOut();
   for (ClientCall* call : beyond) {
     call->reply_fragments.Reset();
-    call->Complete(why);
+    call->End(why);
   }
 }
 
@@ -276,7 +276,7 @@ void ClientSession::EndCalls(const absl::Status& why) {
   AfterTakingOut();
   for (ClientCall* call : calls) {
     call->reply_fragments.Reset();
-    call->Complete(status);
+    call->End(status);
   }
 }
 

@@ -28,7 +28,7 @@ void ClientStreamCall::Complete(absl::Status status) {
     end_status_ = std::move(status);
     waiter = std::exchange(end_waiter_, nullptr);
   }
-  End();
+  Stream::End();
   if (waiter != nullptr) waiter();
 }
 

@@ -127,7 +127,7 @@ void Endpoint::FailLater(ClientCall& call, absl::Status why) {
   failures_to_tell_.fetch_add(1, std::memory_order_relaxed);
   loop_.Post([self = shared_from_this(), &call, why = std::move(why)]() mutable {
     call.waiting_request = transport::Block();
-    call.Complete(std::move(why));
+    call.End(std::move(why));
     self->failures_to_tell_.fetch_sub(1, std::memory_order_release);
   });
 }
@@ -196,7 +196,7 @@ void Endpoint::SendWaiting() {
     }
     if (absl::Status fits = CheckFits(*call, call->waiting_request_size, *session); !fits.ok()) {
       call->waiting_request = transport::Block();
-      call->Complete(std::move(fits));
+      call->End(std::move(fits));
       continue;
     }
     if (session->StartWaiting(*call) == ClientSession::Started::kYes) continue;
@@ -275,7 +275,7 @@ void Endpoint::OnConnectFailed(const absl::Status& why) {
   }
   for (ClientCall* call : failed) {
     call->waiting_request = transport::Block();
-    call->Complete(absl::UnavailableError(why.message()));
+    call->End(absl::UnavailableError(why.message()));
   }
   ArmTimer();
 }
@@ -325,20 +325,33 @@ void Endpoint::EndExpired() {
                                     : last_error_;
     }
     call->waiting_request = transport::Block();
-    call->Complete(absl::DeadlineExceededError(
+    call->End(absl::DeadlineExceededError(
         absl::StrCat("the deadline of ", call->method->full_name, " passed before it could be sent",
                      why.ok() ? "" : absl::StrCat(": ", std::string(why.message())))));
   }
 }
 
-void Endpoint::EndWaiting(ClientCall& call, absl::Status why) {
+// Whether the call was waiting.
+bool Endpoint::EndWaiting(ClientCall& call, absl::Status why) {
   {
     transport::MutexLock lock(mutex_);
-    if (std::find(waiting_.begin(), waiting_.end(), &call) == waiting_.end()) return;
+    if (std::find(waiting_.begin(), waiting_.end(), &call) == waiting_.end()) return false;
     Forget(call);
   }
   call.waiting_request = transport::Block();
-  call.Complete(std::move(why));
+  call.End(std::move(why));
+  return true;
+}
+
+void Endpoint::CancelCall(ClientCall& call, absl::Status why) {
+  loop_.AssertInLoop();
+  if (EndWaiting(call, why)) return;
+  const auto holder = std::find_if(sessions_.begin(), sessions_.end(),
+                                   [&](const auto& session) { return session->Holds(call); });
+  if (holder == sessions_.end()) return;
+  // The call's end may be that of this and the sessions.
+  const std::shared_ptr<ClientSession> session = *holder;
+  session->Abandon(call.stream, std::move(why));
 }
 
 // Wakes the loop for the next deadline or attempt to connect.
@@ -376,7 +389,7 @@ void Endpoint::Close(const absl::Status& why) {
   for (const std::shared_ptr<ClientSession>& session : std::vector(sessions_)) session->Close(why);
   for (ClientCall* call : waiting) {
     call->waiting_request = transport::Block();
-    call->Complete(why);
+    call->End(why);
   }
 }
 

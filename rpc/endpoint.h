@@ -31,7 +31,9 @@ namespace ferry {
 //
 // Start is Thread-safe; the rest belongs to the loop. Owned by shared_ptr: by its channel, and by tasks on
 // the loop.
-class Endpoint final : public std::enable_shared_from_this<Endpoint>, private ClientSession::Owner {
+class Endpoint final : public std::enable_shared_from_this<Endpoint>,
+                       public CallCancellation::Canceller,
+                       private ClientSession::Owner {
  public:
   struct Options {
     ClientSession::Options session;
@@ -71,6 +73,9 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   // Ends `call` with `why`, on the loop, if it waits to be sent then. `keep` keeps it until then.
   // Thread-safe.
   void CancelWaiting(ClientCall& call, absl::Status why, std::shared_ptr<void> keep);
+
+  // Ends `call` with `why`, and has the server stop if it was sent to it. On the loop.
+  void CancelCall(ClientCall& call, absl::Status why) override ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Ends every call with `why`, and closes. Calls started afterwards end so too. On the loop.
   void Close(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -119,7 +124,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>, private Cl
   void OnConnectFailed(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnTimer() ABSL_LOCKS_EXCLUDED(mutex_);
   void EndExpired() ABSL_LOCKS_EXCLUDED(mutex_);
-  void EndWaiting(ClientCall& call, absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool EndWaiting(ClientCall& call, absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
   void ArmTimer() ABSL_LOCKS_EXCLUDED(mutex_);
   void OnNoMoreCalls(ClientSession& session, const absl::Status& why) override;
   void OnSessionClosed(ClientSession& session) override;

@@ -193,6 +193,11 @@ std::vector<std::string> Server::addresses() const {
   return addresses;
 }
 
+ServerCounters Server::counters() const {
+  return {.calls_dropped = core_->calls_dropped.load(std::memory_order_relaxed),
+          .answers_dropped = core_->answers_dropped.load(std::memory_order_relaxed)};
+}
+
 absl::Status Server::Serve(std::unique_ptr<transport::ByteStream> stream) {
   if (absl::Status started = core_->Start(); !started.ok()) return started;
   transport::EventLoop& loop = core_->loops->Next();

@@ -74,6 +74,14 @@ struct ServerOptions {
   void (*log)(std::string_view line) = nullptr;
 };
 
+// ServerCounters count what a server has done since it was made.
+struct ServerCounters {
+  // Calls that were cancelled, or expired, before their handler was started: it was not.
+  uint64_t calls_dropped = 0;
+  // Calls that were cancelled, or expired, while their handler ran: its answer was not encoded.
+  uint64_t answers_dropped = 0;
+};
+
 // A Server serves the methods of its services to the clients that connect to its addresses.
 //
 // Register, then Listen; both Thread-compatible. The rest is Thread-safe. Destroying a server shuts it down
@@ -96,6 +104,8 @@ class Server {
 
   // The addresses listened on, in Listen's order, with the ports that were found for port 0.
   std::vector<std::string> addresses() const;
+
+  ServerCounters counters() const;
 
   // Serves the peer at the other end of `stream`, on one of the loops: for in-process clients and for tests.
   // Registered methods must be in order, as for Listen.

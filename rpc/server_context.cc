@@ -7,7 +7,7 @@ namespace ferry {
 
 absl::Duration ServerContext::time_left() const {
   if (deadline_ == transport::Instant::Infinite()) return absl::InfiniteDuration();
-  return std::max(deadline_ - clock_->Now(), absl::ZeroDuration());
+  return std::max(deadline_ - loop().clock().Now(), absl::ZeroDuration());
 }
 
 absl::Time ServerContext::deadline() const {
@@ -28,20 +28,37 @@ void ServerContext::OnCancel(absl::AnyInvocable<void()> task) {
   task();
 }
 
+std::stop_token ServerContext::stop_token() {
+  transport::MutexLock lock(cancel_mutex_);
+  if (!stop_source_.has_value()) {
+    stop_source_.emplace();
+    has_on_cancel_.store(true, std::memory_order_relaxed);
+    // Nobody can have a callback there yet.
+    if (cancelled_.load(std::memory_order_acquire)) stop_source_->request_stop();
+  }
+  return stop_source_->get_token();
+}
+
 void ServerContext::Cancel() {
   absl::AnyInvocable<void()> task;
+  std::optional<std::stop_source> stop_source;
   {
     transport::MutexLock lock(cancel_mutex_);
     cancelled_.store(true, std::memory_order_release);
     task = std::exchange(on_cancel_, nullptr);
+    stop_source = stop_source_;
   }
+  // The call may end inside of either.
+  if (stop_source.has_value()) stop_source->request_stop();
   if (task != nullptr) task();
 }
 
 void ServerContext::DropOnCancel() {
   absl::AnyInvocable<void()> dropped;
+  std::optional<std::stop_source> stop_source;
   transport::MutexLock lock(cancel_mutex_);
   dropped = std::exchange(on_cancel_, nullptr);
+  stop_source = std::exchange(stop_source_, std::nullopt);
   has_on_cancel_.store(false, std::memory_order_relaxed);
 }
 

@@ -3,13 +3,17 @@
 #define FERRY_RPC_SERVER_CONTEXT_H_
 
 #include <atomic>
+#include <optional>
+#include <stop_token>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
+#include "ferry/rpc/call_scope.h"
 #include "ferry/rpc/metadata.h"
 #include "ferry/transport/clock.h"
+#include "ferry/transport/event_loop.h"
 #include "ferry/transport/mutex.h"
 
 namespace ferry {
@@ -17,15 +21,24 @@ namespace ferry {
 // A ServerContext is the server's side of one call's surroundings: who calls, until when, and the metadata
 // both ways.
 //
-// Belongs to the handler from the start of the call until it ends; cancelled() and the times are Thread-safe.
-// Valid until the call has ended.
-class ServerContext {
+// It is the CallScope of the calls that its handler makes: they end with this one.
+//
+// Belongs to the handler from the start of the call until it ends; cancelled(), the stop token and the times
+// are Thread-safe. Valid until the call has ended.
+class ServerContext final : public CallScope {
  public:
+  // Where a call is: the same for all of a connection.
+  struct Place {
+    const std::string* peer;
+    transport::EventLoop* loop;
+    Executor* executor;
+  };
+
   // The caller's address: "127.0.0.1:41234", "[::1]:41234", "unix:" or "in-process".
-  const std::string& peer() const { return *peer_; }
+  const std::string& peer() const { return *place_->peer; }
 
   // What is left of the time the client gives the call; infinite if it set no limit, never negative.
-  absl::Duration time_left() const;
+  absl::Duration time_left() const override;
 
   // When the call expires, on this machine's wall clock; infinite if it never does.
   absl::Time deadline() const;
@@ -33,6 +46,15 @@ class ServerContext {
   // Whether nobody waits for the answer any more: the client has cancelled or gone, or the deadline has
   // passed. Once true it stays true.
   bool cancelled() const { return cancelled_.load(std::memory_order_acquire) || expired(); }
+
+  // Is stopped when the client cancels the call or goes away, as OnCancel tells; its callbacks run where
+  // OnCancel's task does. Calls that were started with it are cancelled. Thread-safe until the call has
+  // ended; the token may be kept for longer, and is not stopped any more then.
+  std::stop_token stop_token() override ABSL_LOCKS_EXCLUDED(cancel_mutex_);
+
+  // The event loop of the call's connection, and the server's executor.
+  transport::EventLoop& loop() const override { return *place_->loop; }
+  Executor* executor() const override { return place_->executor; }
 
   // Runs `task` once when the client cancels the call or goes away: on the connection's event loop, where it
   // must be quick; or at once, on this thread, if that has happened. A deadline counts when the client says
@@ -50,17 +72,15 @@ class ServerContext {
   Metadata& trailing_metadata() { return trailing_metadata_; }
 
   // For the session that runs the call: makes this the context of a new call, which has `timeout` from `now`
-  // on. `peer` and `clock` must outlive it.
-  void Begin(const std::string& peer, const transport::Clock& clock, transport::Instant now,
-             absl::Duration timeout) {
-    Begin(peer, clock);
+  // on. `place` must outlive it.
+  void Begin(const Place& place, transport::Instant now, absl::Duration timeout) {
+    Begin(place);
     timeout_ = timeout;
     deadline_ = now + timeout;
   }
   // The same, for a call without a limit.
-  void Begin(const std::string& peer, const transport::Clock& clock) {
-    peer_ = &peer;
-    clock_ = &clock;
+  void Begin(const Place& place) {
+    place_ = &place;
     timeout_ = absl::InfiniteDuration();
     deadline_ = transport::Instant::Infinite();
     cancelled_.store(false, std::memory_order_relaxed);
@@ -73,7 +93,9 @@ class ServerContext {
   Metadata& mutable_request_metadata() { return request_metadata_; }
   bool has_reply_metadata() const { return !initial_metadata_.empty() || !trailing_metadata_.empty(); }
   // Whether the deadline has passed.
-  bool expired() const { return deadline_ != transport::Instant::Infinite() && clock_->Now() >= deadline_; }
+  bool expired() const {
+    return deadline_ != transport::Instant::Infinite() && loop().clock().Now() >= deadline_;
+  }
   // On the loop.
   void Cancel() ABSL_LOCKS_EXCLUDED(cancel_mutex_);
   // At the call's end.
@@ -84,15 +106,16 @@ class ServerContext {
  private:
   void DropOnCancel() ABSL_LOCKS_EXCLUDED(cancel_mutex_);
 
-  const std::string* peer_ = nullptr;
-  const transport::Clock* clock_ = nullptr;
+  const Place* place_ = nullptr;
   absl::Duration timeout_ = absl::InfiniteDuration();
   transport::Instant deadline_ = transport::Instant::Infinite();
   // Set by Cancel() on the connection's loop, read by the handler anywhere; it publishes nothing else.
   std::atomic<bool> cancelled_{false};
   transport::Mutex cancel_mutex_;
   absl::AnyInvocable<void()> on_cancel_ ABSL_GUARDED_BY(cancel_mutex_);
-  // Whether on_cancel_ was set in this call: for its end, which knows of what the handler did before.
+  // Nothing until it is asked for.
+  std::optional<std::stop_source> stop_source_ ABSL_GUARDED_BY(cancel_mutex_);
+  // Whether one of the two was set in this call: for its end, which knows of what the handler did before.
   std::atomic<bool> has_on_cancel_{false};
   Metadata request_metadata_;
   Metadata initial_metadata_;

@@ -22,6 +22,12 @@ constexpr int kCallsToTime = 64;
 // Requests of at most this many bytes are in no budget: max_streams bounds them.
 constexpr size_t kMaxUncharged = 4 * 1024;
 
+// Hands a call to its handler, which may end it at once.
+void StartHandler(ServedMethod& method, ServerCall& call) {
+  const CallScope::Use scope(&call.context());
+  method.method.start(method.service, call);
+}
+
 }  // namespace
 
 ServerSession::ServerSession(std::shared_ptr<Shared> shared, transport::EventLoop& loop, size_t loop_index,
@@ -30,6 +36,7 @@ ServerSession::ServerSession(std::shared_ptr<Shared> shared, transport::EventLoo
       loop_(loop),
       loop_index_(loop_index),
       connection_(Connection::Create(shared_->connection, loop, *this, std::move(stream))),
+      place_{&connection_->peer(), &loop, shared_->executor},
       output_(*connection_, shared_->settings.features),
       request_budget_(shared_->max_request_bytes_per_connection, &shared_->request_budget) {}
 
@@ -65,9 +72,9 @@ void ServerSession::OnRequest(const Frame& frame) {
   call.priority = AnswerPriority(frame.header);
   ++begun_;
   if (prefix.timeout_us == 0) {
-    call.context().Begin(connection_->peer(), loop_.clock());
+    call.context().Begin(place_);
   } else {
-    call.context().Begin(connection_->peer(), loop_.clock(), ReadTime(), TimeoutFromWire(prefix.timeout_us));
+    call.context().Begin(place_, ReadTime(), TimeoutFromWire(prefix.timeout_us));
   }
   const absl::string_view message = frame.message();
   if (ABSL_PREDICT_FALSE(method->streams)) OpenStream(*slot, call);
@@ -186,13 +193,13 @@ void ServerSession::RunInline(ServerCall& call) {
   ServedMethod& method = *call.method;
   if (calls_to_time_ == 0) {
     if (inline_calls_++ == 0) ReadTime();
-    return method.method.start(method.service, call);
+    return StartHandler(method, call);
   }
   --calls_to_time_;
   const transport::Clock& clock = loop_.clock();
   const int64_t interruptions = clock.Interruptions();
   const transport::Instant start = clock.Now();
-  method.method.start(method.service, call);
+  StartHandler(method, call);
   const transport::Instant end = clock.Now();
   // A handler is not slow because others wanted the processor.
   if (clock.Interruptions() != interruptions) return;
@@ -240,7 +247,7 @@ void ServerSession::RunCall(ServerCall& call) {
   if (call.request_fragments.active()) {
     if (!Parse(call.request_fragments.bytes(), call)) return;
   }
-  call.method->method.start(call.method->service, call);
+  StartHandler(*call.method, call);
 }
 
 // ---------------------------------------------------------------- Ending
@@ -277,6 +284,8 @@ absl::Status ServerSession::EndStream(ServerCall& call, const absl::Status& stat
 
 // How a call ends that nobody waits for any more, and that would have ended with `status`.
 absl::Status ServerSession::WhyUnwanted(ServerCall& call, const absl::Status& status) const {
+  std::atomic<uint64_t>& counter = call.not_executed ? shared_->calls_dropped : shared_->answers_dropped;
+  counter.fetch_add(1, std::memory_order_relaxed);
   if (call.context().expired()) {
     return absl::DeadlineExceededError(
         absl::StrCat("deadline of ", absl::FormatDuration(call.context().timeout()),

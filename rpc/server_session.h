@@ -51,6 +51,10 @@ class ServerSession final : public ServerCall::Owner,
     // Of replies that wait for a client to accept them: beyond it further requests are refused.
     size_t max_reply_bytes_per_connection = 128 * 1024 * 1024;
     void (*log)(std::string_view line) = nullptr;
+    // Calls whose handler was not started, and answers of handlers that were not sent, because nobody waited
+    // for them any more.
+    std::atomic<uint64_t> calls_dropped{0};
+    std::atomic<uint64_t> answers_dropped{0};
 
     Shared(const InlineGuard::Options& inline_guard, size_t max_request_bytes)
         : methods(inline_guard), request_budget(max_request_bytes) {}
@@ -151,6 +155,7 @@ class ServerSession final : public ServerCall::Owner,
   transport::EventLoop& loop_;
   const size_t loop_index_;
   const std::shared_ptr<transport::Connection> connection_;
+  const ServerContext::Place place_;
 
   // Two flags, and how many calls have ended elsewhere than on the loop or after closing, in one word so that
   // who counts an end knows what held just then:
