@@ -146,6 +146,11 @@ bool TestConformance::WaitForHeld(size_t count) {
   return mutex_.AwaitWithTimeout(absl::Condition(&enough), kLongTime);
 }
 
+size_t TestConformance::ever_blocked() {
+  absl::MutexLock lock(&mutex_);
+  return ever_blocked_;
+}
+
 bool TestConformance::WaitUntilReached(const size_t& counter, size_t count) {
   absl::MutexLock lock(&mutex_);
   const auto enough = [&counter, count] { return counter >= count; };

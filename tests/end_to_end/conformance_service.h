@@ -53,6 +53,8 @@ class TestConformance final : public ConformanceService {
   // came.
   bool WaitForBlocked(size_t count) ABSL_LOCKS_EXCLUDED(mutex_);
   bool WaitForWaiting(size_t count) ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many handlers of Block are running or have run.
+  size_t ever_blocked() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Waits until `count` handlers of WaitUntilCancelled have seen that they are cancelled.
   bool WaitForCancelled(size_t count) ABSL_LOCKS_EXCLUDED(mutex_);
