@@ -55,7 +55,7 @@ void NameMethods(std::vector<Method>& methods, NameScope& scope) {
   }
   for (Method& method : methods) {
     method.start_name = scope.Take(absl::StrCat("Start", method.name));
-    scope.Take(absl::StrCat("Co", method.name));  // For coroutines.
+    method.coroutine_name = scope.Take(absl::StrCat("Co", method.name));
   }
   for (Method& method : methods) {
     method.member_name = scope.Take(absl::StrCat(SnakeCase(std::string(method.descriptor->name())), "_"));
@@ -67,7 +67,7 @@ void NameMethods(std::vector<Method>& methods, NameScope& scope) {
 NameScope HidingNames(const NameScope& class_scope) {
   NameScope scope = class_scope;
   for (const char* parameter : {"call", "channel", "context", "done", "options", "replies", "reply",
-                                "request", "requests", "status"}) {
+                                "request", "requests", "status", "task"}) {
     scope.Reserve(parameter);
   }
   return scope;

@@ -64,7 +64,7 @@ std::set<std::string> HeaderIncludes(const File& file) {
       {"absl/status/status.h", "absl/types/span.h", "ferry/rpc/client_method.h", "ferry/rpc/service.h"});
   for (const Service& service : file.services) {
     for (const Method& method : service.methods) {
-      headers.insert("ferry/rpc/call_options.h");
+      headers.insert({"ferry/rpc/call_options.h", "ferry/rpc/task.h"});
       if (method.unary()) {
         headers.insert({"absl/status/statusor.h", "ferry/rpc/callback.h"});
       } else {
@@ -136,7 +136,7 @@ std::string WriteSource(const File& file) {
   std::string out = absl::StrCat(FirstLine(file), "#include \"", HeaderName(file), "\"\n");
   if (file.services.empty()) return out;
   if (HasMethods(file)) {
-    absl::StrAppend(&out, "\n#include <utility>\n");
+    absl::StrAppend(&out, "\n#include <utility>\n\n#include \"ferry/rpc/spawn.h\"\n");
   }
   if (std::any_of(file.services.begin(), file.services.end(), HasDeprecated)) {
     absl::StrAppend(&out,

@@ -17,8 +17,10 @@ struct Method {
   std::string full_name;
   uint64_t id = 0;
 
-  // Of the handler and of the stub's functions; of the call-object handler; of the stub's data member.
+  // Of the handler and of the stub's functions; of the coroutines on both sides; of the call-object handler;
+  // of the stub's data member.
   std::string name;
+  std::string coroutine_name;
   std::string start_name;
   std::string member_name;
 

@@ -40,6 +40,16 @@ std::vector<Parameter> HandlerParameters(const Method& method) {
   };
 }
 
+bool IsStream(const Parameter& parameter) {
+  const absl::string_view name = parameter.name;
+  return name == "requests" || name == "replies";
+}
+
+// The type of a stream itself, instead of that of a reference to it.
+std::string ValueType(const Parameter& parameter) {
+  return IsStream(parameter) ? parameter.type.substr(0, parameter.type.size() - 1) : parameter.type;
+}
+
 const char* CallClass(const Method& method) {
   if (method.client_streaming && method.server_streaming) return "::ferry::BidiStreamingCall";
   if (method.client_streaming) return "::ferry::ClientStreamingCall";
@@ -53,6 +63,18 @@ Signature Handler(const Method& method) {
                          .end = ";"};
   for (const Parameter& parameter : HandlerParameters(method)) {
     signature.parameters.push_back(absl::StrCat(parameter.type, " ", parameter.name));
+  }
+  return signature;
+}
+
+// Streams go by value, for a coroutine keeps its parameters.
+Signature CoroutineHandler(const Method& method) {
+  Signature signature = {.result = "virtual ::ferry::Task<::absl::Status>",
+                         .name = method.coroutine_name,
+                         .parameters = {"::ferry::ServerContext& context"},
+                         .end = ";"};
+  for (const Parameter& parameter : HandlerParameters(method)) {
+    signature.parameters.push_back(absl::StrCat(ValueType(parameter), " ", parameter.name));
   }
   return signature;
 }
@@ -100,21 +122,30 @@ std::string AssertId(const Service& service, size_t i) {
   return absl::StrCat(begin, fits ? " " : "\n              ", end);
 }
 
-std::string DefineHandler(const Service& service, size_t i) {
+// The handlers that answer UNIMPLEMENTED: there is no coroutine, and the other says so.
+std::string DefineHandlers(const Service& service, size_t i) {
   const Method& method = service.methods[i];
   Signature signature = {.result = "::absl::Status",
                          .name = absl::StrCat(service.service_class, "::", method.name),
                          .parameters = {"::ferry::ServerContext& /*context*/"},
                          .end = " {"};
+  Signature coroutine = signature;
+  coroutine.result = "::ferry::Task<::absl::Status>";
+  coroutine.name = absl::StrCat(service.service_class, "::", method.coroutine_name);
   for (const Parameter& parameter : HandlerParameters(method)) {
     signature.parameters.push_back(absl::StrCat(parameter.type, " /*", parameter.name, "*/"));
+    coroutine.parameters.push_back(absl::StrCat(ValueType(parameter), " /*", parameter.name, "*/"));
   }
   return absl::Substitute(
       "\n"
       "$0"
       "  return ::ferry::UnimplementedMethod($1[$2]);\n"
+      "}\n"
+      "\n"
+      "$3"
+      "  return {};\n"
       "}\n",
-      Layout(signature, 0), service.methods_constant, i);
+      Layout(signature, 0), service.methods_constant, i, Layout(coroutine, 0));
 }
 
 std::string DefineStartHandler(const Service& service, const Method& method) {
@@ -126,22 +157,24 @@ std::string DefineStartHandler(const Service& service, const Method& method) {
   std::string arguments = "call.context()";
   for (const Parameter& parameter : HandlerParameters(method)) {
     const std::string name = parameter.name;
-    const bool is_stream = name == "requests" || name == "replies";
-    if (is_stream) {
-      const std::string type = parameter.type.substr(0, parameter.type.size() - 1);
-      absl::StrAppend(&streams,
-                      LayoutInitialization(absl::StrCat(type, " ", name), absl::StrCat("call.", name, "()")));
+    if (IsStream(parameter)) {
+      absl::StrAppend(&streams, LayoutInitialization(absl::StrCat(ValueType(parameter), " ", name),
+                                                     absl::StrCat("call.", name, "()")));
     }
-    absl::StrAppend(&arguments, ", ", is_stream ? name : absl::StrCat("call.", name, "()"));
+    absl::StrAppend(&arguments, ", ", IsStream(parameter) ? name : absl::StrCat("call.", name, "()"));
   }
   return absl::Substitute(
       "\n"
       "$0"
       "$1"
       "$2"
+      "  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));\n"
+      "$3"
       "  ::std::move(call).Finish(::std::move(status));\n"
       "}\n",
       Layout(signature, 0), streams,
+      LayoutInitialization("::ferry::Task<::absl::Status> task",
+                           absl::StrCat("this->", method.coroutine_name, "(", arguments, ")")),
       LayoutInitialization("::absl::Status status",
                            absl::StrCat("this->", method.name, "(", arguments, ")")));
 }
@@ -181,9 +214,11 @@ std::string DeclareService(const Service& service) {
       ClassComment(service), service.service_class);
   for (const Method& method : service.methods) {
     absl::StrAppend(&out, CommentLines(ProtoComment(*method.descriptor), 2), Layout(Handler(method), 2));
-    const std::string start_comment = absl::StrCat("Override this instead of ", method.name,
-                                                   " to finish calls later, or on another thread.");
-    absl::StrAppend(&out, CommentLines(start_comment, 2), Layout(StartHandler(method), 2), "\n");
+    const std::string instead = absl::StrCat("Override this instead of ", method.name);
+    absl::StrAppend(&out, CommentLines(absl::StrCat(instead, " to wait without keeping a thread."), 2),
+                    Layout(CoroutineHandler(method), 2),
+                    CommentLines(absl::StrCat(instead, " to finish calls later, or on another thread."), 2),
+                    Layout(StartHandler(method), 2), "\n");
   }
   return absl::StrCat(out,
                       "  ::absl::Span<const ::ferry::ServerMethod> ferry_methods() const override;\n"
@@ -203,7 +238,7 @@ std::string DefineMethodDescriptors(const Service& service) {
 std::string DefineService(const Service& service) {
   std::string out;
   for (size_t i = 0; i < service.methods.size(); ++i) {
-    absl::StrAppend(&out, DefineHandler(service, i), DefineStartHandler(service, service.methods[i]));
+    absl::StrAppend(&out, DefineHandlers(service, i), DefineStartHandler(service, service.methods[i]));
   }
   return absl::StrCat(out, DefineMethods(service));
 }

@@ -14,11 +14,11 @@ namespace ferry::codegen {
 namespace {
 
 // The forms of a method, in the order of their declarations.
-enum class Form { kBlockingReused, kBlocking, kCallback, kCallbackReused, kStream };
+enum class Form { kBlockingReused, kBlocking, kCallback, kCallbackReused, kCoroutine, kStream };
 
 std::vector<Form> FormsOf(const Method& method) {
   if (!method.unary()) return {Form::kStream};
-  return {Form::kBlockingReused, Form::kBlocking, Form::kCallback, Form::kCallbackReused};
+  return {Form::kBlockingReused, Form::kBlocking, Form::kCallback, Form::kCallbackReused, Form::kCoroutine};
 }
 
 // The form that fakes implement.
@@ -53,6 +53,8 @@ std::string Result(const Method& method, Form form) {
       return "::absl::Status";
     case Form::kBlocking:
       return absl::StrCat("::absl::StatusOr<", method.reply, ">");
+    case Form::kCoroutine:
+      return absl::StrCat("::ferry::Task<::absl::StatusOr<", method.reply, ">>");
     case Form::kCallback:
     case Form::kCallbackReused:
       break;
@@ -60,8 +62,13 @@ std::string Result(const Method& method, Form form) {
   return "void";
 }
 
+const std::string& FormName(const Method& method, Form form) {
+  return form == Form::kCoroutine ? method.coroutine_name : method.name;
+}
+
 Signature FormSignature(const Method& method, Form form, Place place) {
-  Signature signature = {.result = Result(method, form), .name = method.name, .parameters = {}, .end = ""};
+  Signature signature = {
+      .result = Result(method, form), .name = FormName(method, form), .parameters = {}, .end = ""};
   if (!method.client_streaming) {
     signature.parameters.push_back(absl::StrCat("const ", method.request, "& request"));
   }
@@ -87,7 +94,7 @@ std::string DeclareForm(const Method& method, Form form, absl::string_view befor
 std::string DefineForm(absl::string_view class_name, const Method& method, Form form,
                        absl::string_view body) {
   Signature signature = FormSignature(method, form, Place::kDefinition);
-  signature.name = absl::StrCat(class_name, "::", method.name);
+  signature.name = absl::StrCat(class_name, "::", signature.name);
   signature.end = " {";
   return absl::StrCat("\n", Layout(signature, 0), body, "}\n");
 }
@@ -107,6 +114,8 @@ std::string DefaultBody(const Method& method, Form form) {
           method.reply, method.name);
     case Form::kCallback:
       return absl::Substitute("  ::std::move(done)(this->$0(request, options));\n", method.name);
+    case Form::kCoroutine:
+      return absl::Substitute("  return ::ferry::TaskOf(this->$0(request, options));\n", method.name);
     case Form::kCallbackReused:
       break;
   }
@@ -114,10 +123,10 @@ std::string DefaultBody(const Method& method, Form form) {
 }
 
 std::string ForwardingBody(const Method& method, Form form) {
-  return absl::Substitute("  $0$1.Call($2$3options$4);\n", TakesCallback(form) ? "" : "return ",
+  return absl::Substitute("  $0$1.$5($2$3options$4);\n", TakesCallback(form) ? "" : "return ",
                           method.member_name, method.client_streaming ? "" : "request, ",
-                          TakesReply(form) ? "reply, " : "",
-                          TakesCallback(form) ? ", ::std::move(done)" : "");
+                          TakesReply(form) ? "reply, " : "", TakesCallback(form) ? ", ::std::move(done)" : "",
+                          form == Form::kCoroutine ? "CallTask" : "Call");
 }
 
 std::string InterfaceComment(const Service& service) {
@@ -125,7 +134,8 @@ std::string InterfaceComment(const Service& service) {
   std::string text = absl::Substitute(
       "$0$1$2 is the client's side of $3. Take it as a parameter where you make calls, so that tests can "
       "pass a fake. "
-      "A method comes in four forms: blocking or with a callback, with a fresh reply or into yours.",
+      "A method comes in five forms: blocking or with a callback, with a fresh reply or into yours, and for "
+      "coroutines, with Co before its name.",
       own, own.empty() ? "" : "\n\n", service.interface_class, std::string(service.descriptor->full_name()));
   const auto unary = std::find_if(service.methods.begin(), service.methods.end(),
                                   [](const Method& method) { return method.unary(); });

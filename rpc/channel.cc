@@ -202,12 +202,9 @@ std::shared_ptr<ClientStreamCall> Channel::StartStream(const MethodDescriptor& m
   auto call = std::make_shared<ClientStreamCall>(endpoint_->loop(), own_loops_,
                                                  settings.initial_stream_window, settings.max_message);
   call->KeepUntilComplete();
-  call->cancel_waiting = [endpoint = std::weak_ptr<Endpoint>(endpoint_)](
-                             std::shared_ptr<ClientStreamCall> waiting, absl::Status why) {
-    ClientStreamCall& one = *waiting;
-    if (const std::shared_ptr<Endpoint> open = endpoint.lock()) {
-      open->CancelWaiting(one, std::move(why), std::move(waiting));
-    }
+  call->cancel_waiting = [canceller = canceller()](std::shared_ptr<ClientStreamCall> waiting,
+                                                   absl::Status why) {
+    canceller.Cancel(std::move(waiting), std::move(why));
   };
   Start(method, request != nullptr ? *request : wire::MessageHead::default_instance(), options, *call);
   return call;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "absl/base/optimization.h"
 #include "absl/base/thread_annotations.h"
@@ -57,6 +58,27 @@ struct ChannelOptions {
   // that calls end at once with RESOURCE_EXHAUSTED.
   size_t max_waiting_calls = 10'000;
   size_t max_waiting_bytes = 64 * 1024 * 1024;
+};
+
+// A CallCanceller cancels calls of one channel that their callers hold by shared_ptr, whether the channel is
+// still there or not.
+//
+// A value. Thread-safe.
+class CallCanceller {
+ public:
+  CallCanceller(std::weak_ptr<Endpoint> endpoint, std::shared_ptr<transport::LoopGroup> own_loops)
+      : endpoint_(std::move(endpoint)), own_loops_(std::move(own_loops)) {}
+
+  // Has `call`, which was started, end with `why` unless it has ended.
+  void Cancel(std::shared_ptr<ClientCall> call, absl::Status why) const {
+    if (const std::shared_ptr<Endpoint> open = endpoint_.lock()) {
+      open->CancelLater(std::move(call), std::move(why));
+    }
+  }
+
+ private:
+  std::weak_ptr<Endpoint> endpoint_;
+  std::shared_ptr<transport::LoopGroup> own_loops_;
 };
 
 // A Channel carries calls to one address, over a connection that it makes when the first call needs it, and
@@ -109,6 +131,13 @@ class Channel {
   std::shared_ptr<ClientStreamCall> StartStream(const MethodDescriptor& method,
                                                 const google::protobuf::MessageLite* request,
                                                 const CallOptions& options);
+
+  // The loop that the channel's calls end on, and their callbacks run on. For coroutines: Spawn, BlockOn
+  // (spawn.h).
+  transport::EventLoop& loop() const { return endpoint_->loop(); }
+
+  // For stubs. Cancels calls of the channel.
+  CallCanceller canceller() const { return CallCanceller(endpoint_, own_loops_); }
 
   // For stubs. The pool of call objects for replies of this type; lives as long as the channel, and any call
   // of it.

@@ -9,12 +9,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "ferry/rpc/awaited_call.h"
 #include "ferry/rpc/call_options.h"
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/channel.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/client_stream.h"
 #include "ferry/rpc/method.h"
+#include "ferry/rpc/task.h"
 #include "ferry/transport/event_loop.h"
 
 namespace ferry {
@@ -53,6 +55,16 @@ class ClientMethod {
   }
   void Call(const Request& request, const CallOptions& options, ReplyCallback<Reply>&& done) const {
     channel_->Start(*method_, request, options, calls_->Take(std::move(done)));
+  }
+
+  // Calls, and returns a task that waits for the reply: the call is under way before the task is started.
+  // Destroying the task cancels it. The coroutine that waits runs on on a thread of the channel's loops.
+  Task<absl::StatusOr<Reply>> CallTask(const Request& request, const CallOptions& options) const {
+    auto call = std::make_shared<AwaitedCall<Reply>>(channel_->loop());
+    call->KeepUntilComplete(call);
+    AwaitedCallOwner<Reply> owner(call, channel_->canceller());
+    channel_->Start(*method_, request, options, *call);
+    return Await(std::move(owner));
   }
 
  private:

@@ -80,4 +80,11 @@ void ClientStreamHandle::WhenEnded(StatusCallback done) const {
   if (!call_->WhenEnded(waiter)) waiter();
 }
 
+bool ClientStreamHandle::EndAwaiter::await_suspend(std::coroutine_handle<> coroutine) {
+  call_->StopReading();
+  Stream::Waiter waiter = call_->Posting([this] { resumption_.Resume(); });
+  if (!call_->WhenEnded(waiter)) waiter();
+  return resumption_.Suspend(coroutine);
+}
+
 }  // namespace ferry

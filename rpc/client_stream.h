@@ -4,6 +4,7 @@
 
 #include <google/protobuf/message_lite.h>
 
+#include <coroutine>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -16,8 +17,10 @@
 #include "absl/strings/string_view.h"
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_call.h"
+#include "ferry/rpc/resumption.h"
 #include "ferry/rpc/stream.h"
 #include "ferry/rpc/stream_io.h"
+#include "ferry/rpc/task.h"
 #include "ferry/transport/mutex.h"
 
 namespace ferry {
@@ -81,6 +84,22 @@ class ClientStreamHandle {
   void Cancel();
 
  protected:
+  // What a coroutine waits for the end with.
+  class EndAwaiter {
+   public:
+    explicit EndAwaiter(std::shared_ptr<ClientStreamCall> call) : call_(std::move(call)) {}
+    EndAwaiter(const EndAwaiter&) = delete;
+    EndAwaiter& operator=(const EndAwaiter&) = delete;
+
+    bool await_ready() const { return false; }
+    bool await_suspend(std::coroutine_handle<> coroutine);
+    absl::Status await_resume() { return call_->end_status(); }
+
+   private:
+    const std::shared_ptr<ClientStreamCall> call_;
+    Resumption resumption_;
+  };
+
   const std::shared_ptr<ClientStreamCall>& call() const { return call_; }
   // Reads no more, and waits for the end.
   absl::Status WaitForEnd() const;
@@ -111,6 +130,8 @@ class ServerStream : public ClientStreamHandle, public StreamReader<Reply> {
   absl::Status Finish() { return WaitForEnd(); }
   // Runs `done` with that, on the event loop's thread.
   void Finish(StatusCallback done) { WhenEnded(std::move(done)); }
+  // For `co_await stream.CoFinish()`: that status. The coroutine runs on on the event loop's thread.
+  [[nodiscard]] EndAwaiter CoFinish() { return EndAwaiter(call()); }
 };
 
 // A ClientStream is a call with a stream of requests and one reply, as its client holds it.
@@ -133,7 +154,17 @@ class ClientStream : public ClientStreamHandle, public StreamWriter<Request> {
     });
   }
 
+  // Waits for that in a coroutine, which runs on on the event loop's thread.
+  Task<absl::StatusOr<Reply>> CoFinish() {
+    call()->FinishWriting();
+    return EndOf(call());
+  }
+
  private:
+  static Task<absl::StatusOr<Reply>> EndOf(std::shared_ptr<ClientStreamCall> call) {
+    absl::Status status = co_await EndAwaiter(call);
+    co_return ReplyOf(*call, std::move(status));
+  }
   static absl::StatusOr<Reply> ReplyOf(ClientStreamCall& call, absl::Status status) {
     if (!status.ok()) return status;
     absl::StatusOr<Reply> reply(absl::in_place);
@@ -163,6 +194,11 @@ class BidiStream : public ClientStreamHandle, public StreamReader<Reply>, public
   void Finish(StatusCallback done) {
     call()->FinishWriting();
     WhenEnded(std::move(done));
+  }
+  // For `co_await stream.CoFinish()`: that status. The coroutine runs on on the event loop's thread.
+  [[nodiscard]] EndAwaiter CoFinish() {
+    call()->FinishWriting();
+    return EndAwaiter(call());
   }
 };
 

@@ -132,9 +132,9 @@ void Endpoint::FailLater(ClientCall& call, absl::Status why) {
   });
 }
 
-void Endpoint::CancelWaiting(ClientCall& call, absl::Status why, std::shared_ptr<void> keep) {
-  loop_.Post([self = shared_from_this(), &call, why = std::move(why), keep = std::move(keep)]() mutable {
-    self->EndWaiting(call, std::move(why));
+void Endpoint::CancelLater(std::shared_ptr<ClientCall> call, absl::Status why) {
+  loop_.Post([self = shared_from_this(), call = std::move(call), why = std::move(why)]() mutable {
+    self->CancelCall(*call, std::move(why));
   });
 }
 

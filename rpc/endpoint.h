@@ -70,9 +70,8 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   // Ends a call that was never sent, on the loop. Thread-safe.
   void FailLater(ClientCall& call, absl::Status why);
 
-  // Ends `call` with `why`, on the loop, if it waits to be sent then. `keep` keeps it until then.
-  // Thread-safe.
-  void CancelWaiting(ClientCall& call, absl::Status why, std::shared_ptr<void> keep);
+  // As CancelCall, but on the loop later, if `call`, which has been started, has not ended then. Thread-safe.
+  void CancelLater(std::shared_ptr<ClientCall> call, absl::Status why);
 
   // Ends `call` with `why`, and has the server stop if it was sent to it. On the loop.
   void CancelCall(ClientCall& call, absl::Status why) override ABSL_LOCKS_EXCLUDED(mutex_);

@@ -80,8 +80,8 @@ class Server::Core final : public ServerSession::Shared,
   absl::flat_hash_set<std::shared_ptr<ServerSession>> sessions ABSL_GUARDED_BY(mutex);
   bool shutting_down ABSL_GUARDED_BY(mutex) = false;
 
-  // Null if the options named others. The server ends their threads before it goes. The loops themselves
-  // stay: a call that is finished later, or just then, may still post to one.
+  // Null if the options named others. The server ends their threads before it goes. They themselves stay: a
+  // call that is finished later, or just then, may still post to a loop, or want to switch to the executor.
   std::unique_ptr<ThreadPool> own_executor;
   std::unique_ptr<transport::LoopGroup> own_loops;
 
@@ -157,7 +157,8 @@ Server::Server(ServerOptions options) : core_(std::make_shared<Core>(std::move(o
 Server::~Server() {
   Shutdown(absl::ZeroDuration());
   // Waits for handlers: nothing may run in a service that its owner is about to destroy.
-  core_->own_executor.reset();
+  if (core_->own_executor != nullptr) core_->own_executor->Stop();
+  core_->coroutines->AwaitNone();
   if (core_->own_loops != nullptr) core_->own_loops->Stop();
 }
 

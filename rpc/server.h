@@ -85,7 +85,8 @@ struct ServerCounters {
 // A Server serves the methods of its services to the clients that connect to its addresses.
 //
 // Register, then Listen; both Thread-compatible. The rest is Thread-safe. Destroying a server shuts it down
-// at once and waits for handlers that run on its own executor; it must not happen on one of its own threads.
+// at once and waits for handlers that run on its own executor and for those that are coroutines, which are
+// woken from what they wait for; it must not happen on an event loop's thread.
 class Server {
  public:
   explicit Server(ServerOptions options);

@@ -3,6 +3,7 @@
 #define FERRY_RPC_SERVER_CONTEXT_H_
 
 #include <atomic>
+#include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -12,6 +13,7 @@
 #include "absl/time/time.h"
 #include "ferry/rpc/call_scope.h"
 #include "ferry/rpc/metadata.h"
+#include "ferry/rpc/work_count.h"
 #include "ferry/transport/clock.h"
 #include "ferry/transport/event_loop.h"
 #include "ferry/transport/mutex.h"
@@ -32,6 +34,8 @@ class ServerContext final : public CallScope {
     const std::string* peer;
     transport::EventLoop* loop;
     Executor* executor;
+    // Of the server's handlers that are coroutines.
+    std::shared_ptr<WorkCount> coroutines;
   };
 
   // The caller's address: "127.0.0.1:41234", "[::1]:41234", "unix:" or "in-process".
@@ -88,6 +92,7 @@ class ServerContext final : public CallScope {
     if (!initial_metadata_.empty()) initial_metadata_.Clear();
     if (!trailing_metadata_.empty()) trailing_metadata_.Clear();
   }
+  const std::shared_ptr<WorkCount>& coroutines() const { return place_->coroutines; }
   // What the client has given the call; infinite if it set no limit.
   absl::Duration timeout() const { return timeout_; }
   Metadata& mutable_request_metadata() { return request_metadata_; }

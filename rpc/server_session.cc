@@ -36,7 +36,7 @@ ServerSession::ServerSession(std::shared_ptr<Shared> shared, transport::EventLoo
       loop_(loop),
       loop_index_(loop_index),
       connection_(Connection::Create(shared_->connection, loop, *this, std::move(stream))),
-      place_{&connection_->peer(), &loop, shared_->executor},
+      place_{&connection_->peer(), &loop, shared_->executor, shared_->coroutines},
       output_(*connection_, shared_->settings.features),
       request_budget_(shared_->max_request_bytes_per_connection, &shared_->request_budget) {}
 

@@ -45,6 +45,8 @@ class ServerSession final : public ServerCall::Owner,
     WireSettings settings;
     MethodTable methods;
     Executor* executor = nullptr;
+    // Handlers that are coroutines.
+    const std::shared_ptr<WorkCount> coroutines = std::make_shared<WorkCount>();
     // Of requests over 4 KiB that are not answered yet, on all connections and on each.
     Budget request_budget;
     size_t max_request_bytes_per_connection = 0;

@@ -2,11 +2,15 @@
 #ifndef FERRY_RPC_STREAM_IO_H_
 #define FERRY_RPC_STREAM_IO_H_
 
+#include <google/protobuf/message_lite.h>
+
+#include <coroutine>
 #include <memory>
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "ferry/rpc/message_queue.h"
+#include "ferry/rpc/resumption.h"
 #include "ferry/rpc/stream.h"
 
 namespace ferry {
@@ -28,6 +32,49 @@ enum class WriteResult {
   kWritten,
   kFull,   // nothing: the message before still waits for the peer to accept it
   kEnded,  // nothing: the call has ended, or this side has finished writing
+};
+
+// What a coroutine reads a message with.
+class ReadAwaiter {
+ public:
+  ReadAwaiter(Stream& stream, google::protobuf::MessageLite& message) : stream_(stream), message_(message) {}
+  ReadAwaiter(const ReadAwaiter&) = delete;
+  ReadAwaiter& operator=(const ReadAwaiter&) = delete;
+
+  bool await_ready() {
+    taken_ = stream_.TryRead(message_);
+    return taken_ != MessageQueue::Taken::kNothing;
+  }
+  bool await_suspend(std::coroutine_handle<> coroutine);
+  bool await_resume() const { return taken_ == MessageQueue::Taken::kMessage; }
+
+ private:
+  Stream& stream_;
+  google::protobuf::MessageLite& message_;
+  MessageQueue::Taken taken_ = MessageQueue::Taken::kNothing;
+  Resumption resumption_;
+};
+
+// What a coroutine writes one with.
+class WriteAwaiter {
+ public:
+  WriteAwaiter(Stream& stream, const google::protobuf::MessageLite& message)
+      : stream_(stream), message_(message) {}
+  WriteAwaiter(const WriteAwaiter&) = delete;
+  WriteAwaiter& operator=(const WriteAwaiter&) = delete;
+
+  bool await_ready() {
+    wrote_ = stream_.TryWrite(message_);
+    return wrote_ != Stream::Wrote::kFull;
+  }
+  bool await_suspend(std::coroutine_handle<> coroutine);
+  bool await_resume() const { return wrote_ == Stream::Wrote::kYes; }
+
+ private:
+  Stream& stream_;
+  const google::protobuf::MessageLite& message_;
+  Stream::Wrote wrote_ = Stream::Wrote::kFull;
+  Resumption resumption_;
 };
 
 // A StreamReader reads the messages that arrive in one call, in their order. They end when the peer has
@@ -66,6 +113,10 @@ class StreamReader {
       std::move(done)(stream->TryRead(message) == MessageQueue::Taken::kMessage);
     });
   }
+
+  // For `co_await reader.CoRead(message)`: waits for the next message; false if there is none. The coroutine
+  // runs on on the event loop's thread if it had to wait.
+  [[nodiscard]] ReadAwaiter CoRead(Message& message) { return ReadAwaiter(*stream_, message); }
 
   // Runs `task` once TryRead has something to say, as Read runs its callback.
   void WhenReadable(absl::AnyInvocable<void()> task) {
@@ -111,6 +162,10 @@ class StreamWriter {
     const bool written = TryWrite(message) == WriteResult::kWritten;
     WhenWritable([written, done = std::move(done)]() mutable { std::move(done)(written); });
   }
+
+  // For `co_await writer.CoWrite(message)`: as the Write that waits. The coroutine runs on on the event
+  // loop's thread if it had to wait.
+  [[nodiscard]] WriteAwaiter CoWrite(const Message& message) { return WriteAwaiter(*stream_, message); }
 
   // Runs `task` once TryWrite would not answer kFull.
   void WhenWritable(absl::AnyInvocable<void()> task) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -23,10 +24,12 @@ ThreadPool::ThreadPool(const Options& options) : queue_(std::max<size_t>(options
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { Stop(); }
+
+void ThreadPool::Stop() {
   {
     transport::MutexLock lock(mutex_);
-    stopping_ = true;
+    if (std::exchange(stopping_, true)) return;
     idle_ = 0;
   }
   wake_.release(static_cast<std::ptrdiff_t>(threads_.size()));
@@ -38,7 +41,7 @@ size_t ThreadPool::Submit(absl::Span<Task* const> tasks) {
   bool wake;
   {
     transport::MutexLock lock(mutex_);
-    taken = std::min(tasks.size(), queue_.size() - count_);
+    taken = stopping_ ? 0 : std::min(tasks.size(), queue_.size() - count_);
     size_t next = first_ + count_;
     if (next >= queue_.size()) next -= queue_.size();
     for (size_t i = 0; i < taken; ++i) {

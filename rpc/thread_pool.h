@@ -33,6 +33,9 @@ class ThreadPool final : public Executor {
   explicit ThreadPool(const Options& options);
   ~ThreadPool() override;
 
+  // What destroying it does; from then on it takes no tasks. Thread-compatible. Does nothing the second time.
+  void Stop();
+
   size_t Submit(absl::Span<Task* const> tasks) override ABSL_LOCKS_EXCLUDED(mutex_);
   size_t capacity() const override { return queue_.size(); }
 

@@ -13,6 +13,8 @@
 #include "ferry/rpc/channel.h"
 #include "ferry/rpc/in_process.h"
 #include "ferry/rpc/server.h"
+#include "ferry/rpc/spawn.h"
+#include "ferry/rpc/task.h"
 
 namespace {
 
@@ -73,6 +75,23 @@ void CallbackInto(GreeterStub& greeter, const GreetRequest& request) {
   });
   done.WaitForNotification();
   Expect(replied, "callback, into a reply");
+}
+
+ferry::Task<absl::StatusOr<std::string>> GreetBoth(GreeterStub& greeter, const GreetRequest& request) {
+  // Both calls are under way before the first is waited for.
+  ferry::Task<absl::StatusOr<GreetReply>> first = greeter.CoGreet(request);
+  ferry::Task<absl::StatusOr<GreetReply>> second = greeter.CoGreetLater(request);
+  const absl::StatusOr<GreetReply> greeting = co_await first;
+  const absl::StatusOr<GreetReply> later = co_await second;
+  if (!greeting.ok()) co_return greeting.status();
+  if (!later.ok()) co_return later.status();
+  co_return greeting->text() + " " + later->text();
+}
+
+void Coroutine(ferry::Channel& channel, GreeterStub& greeter, const GreetRequest& request) {
+  const absl::StatusOr<std::string> text = ferry::BlockOn(channel.loop(), GreetBoth(greeter, request));
+  Print("coroutine, two calls at once", text.status(), text.value_or(""));
+  Expect(text.ok(), "coroutine, two calls at once");
 }
 
 void FinishedLater(GreeterStub& greeter, const GreetRequest& request) {
@@ -142,6 +161,7 @@ int main(int argc, char** argv) {
   BlockingInto(greeter, request);
   Callback(greeter, request);
   CallbackInto(greeter, request);
+  Coroutine(**channel, greeter, request);
   FinishedLater(greeter, request);
   WithOptions(greeter, request);
   Failing(greeter);

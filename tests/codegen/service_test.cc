@@ -1,6 +1,7 @@
 // The server's side of generated code.
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,12 +14,15 @@
 #include "ferry/rpc/in_process.h"
 #include "ferry/rpc/method.h"
 #include "ferry/rpc/server.h"
+#include "ferry/rpc/server_context.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/everyday.ferry.h"
 
 namespace {
 
 using google::protobuf::Empty;
+using google::protobuf::Timestamp;
 using tests::codegen::everyday::Key;
 using tests::codegen::everyday::Key_Range;
 using tests::codegen::everyday::LaterService;
@@ -57,7 +61,7 @@ TEST(ServiceTest, HasDefaultsForOptionsThatAreNotGiven) {
 
 TEST(ServiceTest, AcceptsATimeoutOfOneMicrosecond) { EXPECT_EQ(StoreMethod(2).timeout_us, 1); }
 
-// Answers Get at once, and Delete through its call object.
+// Answers Get at once, Delete through its call object, and GetChangeTime of one name in a coroutine.
 class Store final : public StoreService {
  public:
   absl::Status Get(ferry::ServerContext&, const Key& request, Value& reply) override {
@@ -68,6 +72,18 @@ class Store final : public StoreService {
   void StartDelete(ferry::UnaryCall<Key_Range, Empty> call) override {
     const std::string& first = call.request().first();
     std::move(call).Finish(absl::AbortedError("not " + first));
+  }
+  ferry::Task<absl::Status> CoGetChangeTime(ferry::ServerContext& context, const Key& request,
+                                            Timestamp& reply) override {
+    // Not a coroutine for the others: they find nothing overridden.
+    if (request.name() != "k") return {};
+    return ChangeTime(context, request, reply);
+  }
+
+ private:
+  static ferry::Task<absl::Status> ChangeTime(ferry::ServerContext&, const Key& request, Timestamp& reply) {
+    reply.set_seconds(static_cast<int64_t>(request.name().size()));
+    co_return absl::OkStatus();
   }
 };
 
@@ -99,6 +115,15 @@ TEST_F(ServedStoreTest, PrefersTheCallObjectHandler) {
   Key_Range range;
   range.set_first("a");
   EXPECT_EQ(StoreStub(*channel_).Delete(range).status(), absl::AbortedError("not a"));
+}
+
+TEST_F(ServedStoreTest, PrefersTheCoroutine) {
+  Key key;
+  key.set_name("k");
+  const absl::StatusOr<Timestamp> time =
+      StoreStub(*channel_).GetChangeTime(key, {.timeout = absl::Seconds(30)});
+  ASSERT_TRUE(time.ok()) << time.status();
+  EXPECT_EQ(time->seconds(), 1);
 }
 
 TEST_F(ServedStoreTest, AnswersUnimplementedForWhatIsNotOverridden) {

@@ -15,6 +15,8 @@
 #include "ferry/rpc/channel.h"
 #include "ferry/rpc/in_process.h"
 #include "ferry/rpc/server.h"
+#include "ferry/rpc/spawn.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/no_package.ferry.h"
 
 namespace {
@@ -103,6 +105,16 @@ TEST_P(StubFormsTest, TakesOptionsInBraces) {
   EXPECT_TRUE(stub_->Look(KeyOf("x"), {.timeout = absl::Seconds(30)}).ok());
   EXPECT_TRUE(stub_->Look(KeyOf("x"), {}).ok());
   EXPECT_TRUE(stub_->Look(KeyOf("x"), reply, {.wait_for_ready = true}).ok());
+}
+
+TEST_P(StubFormsTest, CoroutineGetsAFreshReplyOrAnError) {
+  auto look = [](CodegenTestEchoStubInterface& stub, const Key& key) -> ferry::Task<absl::Status> {
+    const absl::StatusOr<Key_Range> reply = co_await stub.CoLook(key, {.timeout = absl::Seconds(30)});
+    if (!reply.ok()) co_return reply.status();
+    co_return reply->last() == "x" ? absl::OkStatus() : absl::InternalError("another range");
+  };
+  EXPECT_EQ(ferry::BlockOn(channel_->loop(), look(*stub_, KeyOf("x"))), absl::OkStatus());
+  EXPECT_EQ(ferry::BlockOn(channel_->loop(), look(*stub_, KeyOf("y"))), absl::NotFoundError("only x"));
 }
 
 TEST_P(StubFormsTest, CallbackGetsAFreshReply) {

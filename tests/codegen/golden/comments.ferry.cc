@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 namespace tests::codegen::comments {
 
 namespace {
@@ -42,7 +44,14 @@ static_assert(kCommentsMethods[4].id == ::ferry::MethodId(kCommentsMethods[4].fu
   return ::ferry::UnimplementedMethod(kCommentsMethods[0]);
 }
 
+::ferry::Task<::absl::Status> CommentsService::CoBackslash(::ferry::ServerContext& /*context*/,
+                                                           const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void CommentsService::StartBackslash(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoBackslash(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Backslash(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -52,7 +61,14 @@ void CommentsService::StartBackslash(::ferry::UnaryCall<Text, Text> call) {
   return ::ferry::UnimplementedMethod(kCommentsMethods[1]);
 }
 
+::ferry::Task<::absl::Status> CommentsService::CoBlock(::ferry::ServerContext& /*context*/,
+                                                       const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void CommentsService::StartBlock(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoBlock(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Block(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -62,7 +78,14 @@ void CommentsService::StartBlock(::ferry::UnaryCall<Text, Text> call) {
   return ::ferry::UnimplementedMethod(kCommentsMethods[2]);
 }
 
+::ferry::Task<::absl::Status> CommentsService::CoSlashes(::ferry::ServerContext& /*context*/,
+                                                         const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void CommentsService::StartSlashes(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoSlashes(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Slashes(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -72,7 +95,14 @@ void CommentsService::StartSlashes(::ferry::UnaryCall<Text, Text> call) {
   return ::ferry::UnimplementedMethod(kCommentsMethods[3]);
 }
 
+::ferry::Task<::absl::Status> CommentsService::CoUnicode(::ferry::ServerContext& /*context*/,
+                                                         const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void CommentsService::StartUnicode(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoUnicode(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Unicode(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -82,7 +112,14 @@ void CommentsService::StartUnicode(::ferry::UnaryCall<Text, Text> call) {
   return ::ferry::UnimplementedMethod(kCommentsMethods[4]);
 }
 
+::ferry::Task<::absl::Status> CommentsService::CoNone(::ferry::ServerContext& /*context*/,
+                                                      const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void CommentsService::StartNone(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoNone(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->None(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -116,6 +153,11 @@ void CommentsStubInterface::Backslash(const Text& request, Text& reply, const ::
   ::std::move(done)(this->Backslash(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> CommentsStubInterface::CoBackslash(
+    const Text& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Backslash(request, options));
+}
+
 ::absl::StatusOr<Text> CommentsStubInterface::Block(const Text& request,
                                                     const ::ferry::CallOptions& options) {
   Text reply;
@@ -132,6 +174,11 @@ void CommentsStubInterface::Block(const Text& request, const ::ferry::CallOption
 void CommentsStubInterface::Block(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                                   ::ferry::StatusCallback done) {
   ::std::move(done)(this->Block(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<Text>> CommentsStubInterface::CoBlock(const Text& request,
+                                                                     const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Block(request, options));
 }
 
 ::absl::StatusOr<Text> CommentsStubInterface::Slashes(const Text& request,
@@ -152,6 +199,11 @@ void CommentsStubInterface::Slashes(const Text& request, Text& reply, const ::fe
   ::std::move(done)(this->Slashes(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> CommentsStubInterface::CoSlashes(const Text& request,
+                                                                       const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Slashes(request, options));
+}
+
 ::absl::StatusOr<Text> CommentsStubInterface::Unicode(const Text& request,
                                                       const ::ferry::CallOptions& options) {
   Text reply;
@@ -170,6 +222,11 @@ void CommentsStubInterface::Unicode(const Text& request, Text& reply, const ::fe
   ::std::move(done)(this->Unicode(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> CommentsStubInterface::CoUnicode(const Text& request,
+                                                                       const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Unicode(request, options));
+}
+
 ::absl::StatusOr<Text> CommentsStubInterface::None(const Text& request, const ::ferry::CallOptions& options) {
   Text reply;
   ::absl::Status status = this->None(request, reply, options);
@@ -185,6 +242,11 @@ void CommentsStubInterface::None(const Text& request, const ::ferry::CallOptions
 void CommentsStubInterface::None(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                                  ::ferry::StatusCallback done) {
   ::std::move(done)(this->None(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<Text>> CommentsStubInterface::CoNone(const Text& request,
+                                                                    const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->None(request, options));
 }
 
 CommentsStub::CommentsStub(::ferry::Channel& channel)
@@ -213,6 +275,11 @@ void CommentsStub::Backslash(const Text& request, Text& reply, const ::ferry::Ca
   backslash_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> CommentsStub::CoBackslash(const Text& request,
+                                                                const ::ferry::CallOptions& options) {
+  return backslash_.CallTask(request, options);
+}
+
 ::absl::Status CommentsStub::Block(const Text& request, Text& reply, const ::ferry::CallOptions& options) {
   return block_.Call(request, reply, options);
 }
@@ -229,6 +296,11 @@ void CommentsStub::Block(const Text& request, const ::ferry::CallOptions& option
 void CommentsStub::Block(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                          ::ferry::StatusCallback done) {
   block_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<Text>> CommentsStub::CoBlock(const Text& request,
+                                                            const ::ferry::CallOptions& options) {
+  return block_.CallTask(request, options);
 }
 
 ::absl::Status CommentsStub::Slashes(const Text& request, Text& reply, const ::ferry::CallOptions& options) {
@@ -249,6 +321,11 @@ void CommentsStub::Slashes(const Text& request, Text& reply, const ::ferry::Call
   slashes_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> CommentsStub::CoSlashes(const Text& request,
+                                                              const ::ferry::CallOptions& options) {
+  return slashes_.CallTask(request, options);
+}
+
 ::absl::Status CommentsStub::Unicode(const Text& request, Text& reply, const ::ferry::CallOptions& options) {
   return unicode_.Call(request, reply, options);
 }
@@ -267,6 +344,11 @@ void CommentsStub::Unicode(const Text& request, Text& reply, const ::ferry::Call
   unicode_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> CommentsStub::CoUnicode(const Text& request,
+                                                              const ::ferry::CallOptions& options) {
+  return unicode_.CallTask(request, options);
+}
+
 ::absl::Status CommentsStub::None(const Text& request, Text& reply, const ::ferry::CallOptions& options) {
   return none_.Call(request, reply, options);
 }
@@ -283,6 +365,11 @@ void CommentsStub::None(const Text& request, const ::ferry::CallOptions& options
 void CommentsStub::None(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                         ::ferry::StatusCallback done) {
   none_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<Text>> CommentsStub::CoNone(const Text& request,
+                                                           const ::ferry::CallOptions& options) {
+  return none_.CallTask(request, options);
 }
 
 }  // namespace tests::codegen::comments

@@ -9,6 +9,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/comments.pb.h"
 
 namespace tests::codegen::comments {
@@ -32,12 +33,18 @@ class CommentsService : public ::ferry::Service {
   // A line that ends in a backslash \ .
   // does not swallow the next one, and neither does a trigraph ??/ .
   virtual ::absl::Status Backslash(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Backslash to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoBackslash(::ferry::ServerContext& context, const Text& request,
+                                                    Text& reply);
   // Override this instead of Backslash to finish calls later, or on another thread.
   virtual void StartBackslash(::ferry::UnaryCall<Text, Text> call);
 
   // A C comment,
   // of two lines.
   virtual ::absl::Status Block(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Block to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoBlock(::ferry::ServerContext& context, const Text& request,
+                                                Text& reply);
   // Override this instead of Block to finish calls later, or on another thread.
   virtual void StartBlock(::ferry::UnaryCall<Text, Text> call);
 
@@ -45,16 +52,25 @@ class CommentsService : public ::ferry::Service {
   //
   // Beside the method.
   virtual ::absl::Status Slashes(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Slashes to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoSlashes(::ferry::ServerContext& context, const Text& request,
+                                                  Text& reply);
   // Override this instead of Slashes to finish calls later, or on another thread.
   virtual void StartSlashes(::ferry::UnaryCall<Text, Text> call);
 
   // Größe, 大きさ und ein Zeichen für die Schreibrichtung: [].
   // 幅の広い文字は二桁を占めるので、この行は文字数よりもずっと長くなり、途中で 折り返す必要があります。
   virtual ::absl::Status Unicode(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Unicode to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoUnicode(::ferry::ServerContext& context, const Text& request,
+                                                  Text& reply);
   // Override this instead of Unicode to finish calls later, or on another thread.
   virtual void StartUnicode(::ferry::UnaryCall<Text, Text> call);
 
   virtual ::absl::Status None(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of None to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoNone(::ferry::ServerContext& context, const Text& request,
+                                               Text& reply);
   // Override this instead of None to finish calls later, or on another thread.
   virtual void StartNone(::ferry::UnaryCall<Text, Text> call);
 
@@ -73,8 +89,8 @@ class CommentsService : public ::ferry::Service {
 // Beside the service.
 //
 // CommentsStubInterface is the client's side of tests.codegen.comments.Comments. Take it as a parameter where
-// you make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback,
-// with a fresh reply or into yours.
+// you make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback,
+// with a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // CommentsStubInterface::Backslash;`. Its callbacks run before the call returns.
@@ -91,6 +107,8 @@ class CommentsStubInterface {
                          ::ferry::ReplyCallback<Text> done);
   virtual void Backslash(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                          ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoBackslash(const Text& request,
+                                                            const ::ferry::CallOptions& options = {});
 
   // A C comment,
   // of two lines.
@@ -101,6 +119,8 @@ class CommentsStubInterface {
                      ::ferry::ReplyCallback<Text> done);
   virtual void Block(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                      ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoBlock(const Text& request,
+                                                        const ::ferry::CallOptions& options = {});
 
   // With three slashes.
   //
@@ -112,6 +132,8 @@ class CommentsStubInterface {
                        ::ferry::ReplyCallback<Text> done);
   virtual void Slashes(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                        ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoSlashes(const Text& request,
+                                                          const ::ferry::CallOptions& options = {});
 
   // Größe, 大きさ und ein Zeichen für die Schreibrichtung: [].
   // 幅の広い文字は二桁を占めるので、この行は文字数よりもずっと長くなり、途中で 折り返す必要があります。
@@ -122,6 +144,8 @@ class CommentsStubInterface {
                        ::ferry::ReplyCallback<Text> done);
   virtual void Unicode(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                        ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoUnicode(const Text& request,
+                                                          const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status None(const Text& request, Text& reply, const ::ferry::CallOptions& options = {}) = 0;
   virtual ::absl::StatusOr<Text> None(const Text& request, const ::ferry::CallOptions& options = {});
@@ -129,6 +153,8 @@ class CommentsStubInterface {
                     ::ferry::ReplyCallback<Text> done);
   virtual void None(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                     ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoNone(const Text& request,
+                                                       const ::ferry::CallOptions& options = {});
 };
 
 // CommentsStub calls tests.codegen.comments.Comments over a channel, which must outlive it. A value, cheap to
@@ -144,6 +170,8 @@ class CommentsStub final : public CommentsStubInterface {
                  ::ferry::ReplyCallback<Text> done) override;
   void Backslash(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                  ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoBackslash(const Text& request,
+                                                    const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status Block(const Text& request, Text& reply, const ::ferry::CallOptions& options = {}) override;
   ::absl::StatusOr<Text> Block(const Text& request, const ::ferry::CallOptions& options = {}) override;
@@ -151,6 +179,8 @@ class CommentsStub final : public CommentsStubInterface {
              ::ferry::ReplyCallback<Text> done) override;
   void Block(const Text& request, Text& reply, const ::ferry::CallOptions& options,
              ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoBlock(const Text& request,
+                                                const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status Slashes(const Text& request, Text& reply, const ::ferry::CallOptions& options = {}) override;
   ::absl::StatusOr<Text> Slashes(const Text& request, const ::ferry::CallOptions& options = {}) override;
@@ -158,6 +188,8 @@ class CommentsStub final : public CommentsStubInterface {
                ::ferry::ReplyCallback<Text> done) override;
   void Slashes(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoSlashes(const Text& request,
+                                                  const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status Unicode(const Text& request, Text& reply, const ::ferry::CallOptions& options = {}) override;
   ::absl::StatusOr<Text> Unicode(const Text& request, const ::ferry::CallOptions& options = {}) override;
@@ -165,6 +197,8 @@ class CommentsStub final : public CommentsStubInterface {
                ::ferry::ReplyCallback<Text> done) override;
   void Unicode(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoUnicode(const Text& request,
+                                                  const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status None(const Text& request, Text& reply, const ::ferry::CallOptions& options = {}) override;
   ::absl::StatusOr<Text> None(const Text& request, const ::ferry::CallOptions& options = {}) override;
@@ -172,6 +206,8 @@ class CommentsStub final : public CommentsStubInterface {
             ::ferry::ReplyCallback<Text> done) override;
   void None(const Text& request, Text& reply, const ::ferry::CallOptions& options,
             ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoNone(const Text& request,
+                                               const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<Text, Text> backslash_;

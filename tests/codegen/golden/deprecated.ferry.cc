@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 // What is deprecated for others is still made of its own parts.
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
@@ -43,7 +45,14 @@ static_assert(kWhollyMethods[1].id == ::ferry::MethodId(kWhollyMethods[1].full_n
   return ::ferry::UnimplementedMethod(kPartlyMethods[0]);
 }
 
+::ferry::Task<::absl::Status> PartlyService::CoCurrent(::ferry::ServerContext& /*context*/,
+                                                       const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void PartlyService::StartCurrent(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoCurrent(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Current(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -53,7 +62,14 @@ void PartlyService::StartCurrent(::ferry::UnaryCall<Text, Text> call) {
   return ::ferry::UnimplementedMethod(kPartlyMethods[1]);
 }
 
+::ferry::Task<::absl::Status> PartlyService::CoOld(::ferry::ServerContext& /*context*/,
+                                                   const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void PartlyService::StartOld(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoOld(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Old(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -84,6 +100,11 @@ void PartlyStubInterface::Current(const Text& request, Text& reply, const ::ferr
   ::std::move(done)(this->Current(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> PartlyStubInterface::CoCurrent(const Text& request,
+                                                                     const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Current(request, options));
+}
+
 ::absl::StatusOr<Text> PartlyStubInterface::Old(const Text& request, const ::ferry::CallOptions& options) {
   Text reply;
   ::absl::Status status = this->Old(request, reply, options);
@@ -99,6 +120,11 @@ void PartlyStubInterface::Old(const Text& request, const ::ferry::CallOptions& o
 void PartlyStubInterface::Old(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                               ::ferry::StatusCallback done) {
   ::std::move(done)(this->Old(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<Text>> PartlyStubInterface::CoOld(const Text& request,
+                                                                 const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Old(request, options));
 }
 
 PartlyStub::PartlyStub(::ferry::Channel& channel)
@@ -122,6 +148,11 @@ void PartlyStub::Current(const Text& request, Text& reply, const ::ferry::CallOp
   current_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> PartlyStub::CoCurrent(const Text& request,
+                                                            const ::ferry::CallOptions& options) {
+  return current_.CallTask(request, options);
+}
+
 ::absl::Status PartlyStub::Old(const Text& request, Text& reply, const ::ferry::CallOptions& options) {
   return old_.Call(request, reply, options);
 }
@@ -140,12 +171,24 @@ void PartlyStub::Old(const Text& request, Text& reply, const ::ferry::CallOption
   old_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> PartlyStub::CoOld(const Text& request,
+                                                        const ::ferry::CallOptions& options) {
+  return old_.CallTask(request, options);
+}
+
 ::absl::Status WhollyService::Current(::ferry::ServerContext& /*context*/, const Text& /*request*/,
                                       Text& /*reply*/) {
   return ::ferry::UnimplementedMethod(kWhollyMethods[0]);
 }
 
+::ferry::Task<::absl::Status> WhollyService::CoCurrent(::ferry::ServerContext& /*context*/,
+                                                       const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void WhollyService::StartCurrent(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoCurrent(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Current(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -155,7 +198,14 @@ void WhollyService::StartCurrent(::ferry::UnaryCall<Text, Text> call) {
   return ::ferry::UnimplementedMethod(kWhollyMethods[1]);
 }
 
+::ferry::Task<::absl::Status> WhollyService::CoOlder(::ferry::ServerContext& /*context*/,
+                                                     const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void WhollyService::StartOlder(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoOlder(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Older(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -186,6 +236,11 @@ void WhollyStubInterface::Current(const Text& request, Text& reply, const ::ferr
   ::std::move(done)(this->Current(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> WhollyStubInterface::CoCurrent(const Text& request,
+                                                                     const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Current(request, options));
+}
+
 ::absl::StatusOr<Text> WhollyStubInterface::Older(const Text& request, const ::ferry::CallOptions& options) {
   Text reply;
   ::absl::Status status = this->Older(request, reply, options);
@@ -201,6 +256,11 @@ void WhollyStubInterface::Older(const Text& request, const ::ferry::CallOptions&
 void WhollyStubInterface::Older(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                                 ::ferry::StatusCallback done) {
   ::std::move(done)(this->Older(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<Text>> WhollyStubInterface::CoOlder(const Text& request,
+                                                                   const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Older(request, options));
 }
 
 WhollyStub::WhollyStub(::ferry::Channel& channel)
@@ -224,6 +284,11 @@ void WhollyStub::Current(const Text& request, Text& reply, const ::ferry::CallOp
   current_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> WhollyStub::CoCurrent(const Text& request,
+                                                            const ::ferry::CallOptions& options) {
+  return current_.CallTask(request, options);
+}
+
 ::absl::Status WhollyStub::Older(const Text& request, Text& reply, const ::ferry::CallOptions& options) {
   return older_.Call(request, reply, options);
 }
@@ -240,6 +305,11 @@ void WhollyStub::Older(const Text& request, const ::ferry::CallOptions& options,
 void WhollyStub::Older(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                        ::ferry::StatusCallback done) {
   older_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<Text>> WhollyStub::CoOlder(const Text& request,
+                                                          const ::ferry::CallOptions& options) {
+  return older_.CallTask(request, options);
 }
 
 }  // namespace tests::codegen::deprecated

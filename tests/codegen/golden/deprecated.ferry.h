@@ -9,6 +9,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/deprecated.pb.h"
 
 namespace tests::codegen::deprecated {
@@ -19,10 +20,16 @@ namespace tests::codegen::deprecated {
 class PartlyService : public ::ferry::Service {
  public:
   virtual ::absl::Status Current(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Current to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoCurrent(::ferry::ServerContext& context, const Text& request,
+                                                  Text& reply);
   // Override this instead of Current to finish calls later, or on another thread.
   virtual void StartCurrent(::ferry::UnaryCall<Text, Text> call);
 
   virtual ::absl::Status Old(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Old to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoOld(::ferry::ServerContext& context, const Text& request,
+                                              Text& reply);
   // Override this instead of Old to finish calls later, or on another thread.
   virtual void StartOld(::ferry::UnaryCall<Text, Text> call);
 
@@ -30,8 +37,8 @@ class PartlyService : public ::ferry::Service {
 };
 
 // PartlyStubInterface is the client's side of tests.codegen.deprecated.Partly. Take it as a parameter where
-// you make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback,
-// with a fresh reply or into yours.
+// you make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback,
+// with a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // PartlyStubInterface::Current;`. Its callbacks run before the call returns.
@@ -46,6 +53,8 @@ class PartlyStubInterface {
                        ::ferry::ReplyCallback<Text> done);
   virtual void Current(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                        ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoCurrent(const Text& request,
+                                                          const ::ferry::CallOptions& options = {});
 
   [[deprecated]] virtual ::absl::Status Old(const Text& request, Text& reply,
                                             const ::ferry::CallOptions& options = {}) = 0;
@@ -55,6 +64,8 @@ class PartlyStubInterface {
                                   ::ferry::ReplyCallback<Text> done);
   [[deprecated]] virtual void Old(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                                   ::ferry::StatusCallback done);
+  [[deprecated]] virtual ::ferry::Task<::absl::StatusOr<Text>> CoOld(
+      const Text& request, const ::ferry::CallOptions& options = {});
 };
 
 // PartlyStub calls tests.codegen.deprecated.Partly over a channel, which must outlive it. A value, cheap to
@@ -69,6 +80,8 @@ class PartlyStub final : public PartlyStubInterface {
                ::ferry::ReplyCallback<Text> done) override;
   void Current(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoCurrent(const Text& request,
+                                                  const ::ferry::CallOptions& options = {}) override;
 
   [[deprecated]] ::absl::Status Old(const Text& request, Text& reply,
                                     const ::ferry::CallOptions& options = {}) override;
@@ -78,6 +91,8 @@ class PartlyStub final : public PartlyStubInterface {
                           ::ferry::ReplyCallback<Text> done) override;
   [[deprecated]] void Old(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                           ::ferry::StatusCallback done) override;
+  [[deprecated]] ::ferry::Task<::absl::StatusOr<Text>> CoOld(
+      const Text& request, const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<Text, Text> current_;
@@ -92,10 +107,16 @@ class PartlyStub final : public PartlyStubInterface {
 class WhollyService : public ::ferry::Service {
  public:
   virtual ::absl::Status Current(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Current to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoCurrent(::ferry::ServerContext& context, const Text& request,
+                                                  Text& reply);
   // Override this instead of Current to finish calls later, or on another thread.
   virtual void StartCurrent(::ferry::UnaryCall<Text, Text> call);
 
   virtual ::absl::Status Older(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Older to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoOlder(::ferry::ServerContext& context, const Text& request,
+                                                Text& reply);
   // Override this instead of Older to finish calls later, or on another thread.
   virtual void StartOlder(::ferry::UnaryCall<Text, Text> call);
 
@@ -105,8 +126,8 @@ class WhollyService : public ::ferry::Service {
 // Wholly is not to be used any more.
 //
 // WhollyStubInterface is the client's side of tests.codegen.deprecated.Wholly. Take it as a parameter where
-// you make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback,
-// with a fresh reply or into yours.
+// you make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback,
+// with a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // WhollyStubInterface::Current;`. Its callbacks run before the call returns.
@@ -121,6 +142,8 @@ class [[deprecated]] WhollyStubInterface {
                        ::ferry::ReplyCallback<Text> done);
   virtual void Current(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                        ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoCurrent(const Text& request,
+                                                          const ::ferry::CallOptions& options = {});
 
   [[deprecated]] virtual ::absl::Status Older(const Text& request, Text& reply,
                                               const ::ferry::CallOptions& options = {}) = 0;
@@ -130,6 +153,8 @@ class [[deprecated]] WhollyStubInterface {
                                     ::ferry::ReplyCallback<Text> done);
   [[deprecated]] virtual void Older(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                                     ::ferry::StatusCallback done);
+  [[deprecated]] virtual ::ferry::Task<::absl::StatusOr<Text>> CoOlder(
+      const Text& request, const ::ferry::CallOptions& options = {});
 };
 
 // WhollyStub calls tests.codegen.deprecated.Wholly over a channel, which must outlive it. A value, cheap to
@@ -144,6 +169,8 @@ class [[deprecated]] WhollyStub final : public WhollyStubInterface {
                ::ferry::ReplyCallback<Text> done) override;
   void Current(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoCurrent(const Text& request,
+                                                  const ::ferry::CallOptions& options = {}) override;
 
   [[deprecated]] ::absl::Status Older(const Text& request, Text& reply,
                                       const ::ferry::CallOptions& options = {}) override;
@@ -153,6 +180,8 @@ class [[deprecated]] WhollyStub final : public WhollyStubInterface {
                             ::ferry::ReplyCallback<Text> done) override;
   [[deprecated]] void Older(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                             ::ferry::StatusCallback done) override;
+  [[deprecated]] ::ferry::Task<::absl::StatusOr<Text>> CoOlder(
+      const Text& request, const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<Text, Text> current_;

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 namespace tests::codegen::everyday {
 
 namespace {
@@ -44,7 +46,14 @@ static_assert(kClockMethods[0].id == ::ferry::MethodId(kClockMethods[0].full_nam
   return ::ferry::UnimplementedMethod(kStoreMethods[0]);
 }
 
+::ferry::Task<::absl::Status> StoreService::CoGet(::ferry::ServerContext& /*context*/, const Key& /*request*/,
+                                                  Value& /*reply*/) {
+  return {};
+}
+
 void StoreService::StartGet(::ferry::UnaryCall<Key, Value> call) {
+  ::ferry::Task<::absl::Status> task = this->CoGet(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Get(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -54,7 +63,15 @@ void StoreService::StartGet(::ferry::UnaryCall<Key, Value> call) {
   return ::ferry::UnimplementedMethod(kStoreMethods[1]);
 }
 
+::ferry::Task<::absl::Status> StoreService::CoDelete(::ferry::ServerContext& /*context*/,
+                                                     const Key_Range& /*request*/,
+                                                     ::google::protobuf::Empty& /*reply*/) {
+  return {};
+}
+
 void StoreService::StartDelete(::ferry::UnaryCall<Key_Range, ::google::protobuf::Empty> call) {
+  ::ferry::Task<::absl::Status> task = this->CoDelete(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Delete(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -64,7 +81,15 @@ void StoreService::StartDelete(::ferry::UnaryCall<Key_Range, ::google::protobuf:
   return ::ferry::UnimplementedMethod(kStoreMethods[2]);
 }
 
+::ferry::Task<::absl::Status> StoreService::CoGetChangeTime(::ferry::ServerContext& /*context*/,
+                                                            const Key& /*request*/,
+                                                            ::google::protobuf::Timestamp& /*reply*/) {
+  return {};
+}
+
 void StoreService::StartGetChangeTime(::ferry::UnaryCall<Key, ::google::protobuf::Timestamp> call) {
+  ::ferry::Task<::absl::Status> task = this->CoGetChangeTime(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->GetChangeTime(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -95,6 +120,11 @@ void StoreStubInterface::Get(const Key& request, Value& reply, const ::ferry::Ca
   ::std::move(done)(this->Get(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Value>> StoreStubInterface::CoGet(const Key& request,
+                                                                 const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Get(request, options));
+}
+
 ::absl::StatusOr<::google::protobuf::Empty> StoreStubInterface::Delete(const Key_Range& request,
                                                                        const ::ferry::CallOptions& options) {
   ::google::protobuf::Empty reply;
@@ -113,6 +143,11 @@ void StoreStubInterface::Delete(const Key_Range& request, ::google::protobuf::Em
   ::std::move(done)(this->Delete(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::google::protobuf::Empty>> StoreStubInterface::CoDelete(
+    const Key_Range& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Delete(request, options));
+}
+
 ::absl::StatusOr<::google::protobuf::Timestamp> StoreStubInterface::GetChangeTime(
     const Key& request, const ::ferry::CallOptions& options) {
   ::google::protobuf::Timestamp reply;
@@ -129,6 +164,11 @@ void StoreStubInterface::GetChangeTime(const Key& request, const ::ferry::CallOp
 void StoreStubInterface::GetChangeTime(const Key& request, ::google::protobuf::Timestamp& reply,
                                        const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   ::std::move(done)(this->GetChangeTime(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<::google::protobuf::Timestamp>> StoreStubInterface::CoGetChangeTime(
+    const Key& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->GetChangeTime(request, options));
 }
 
 StoreStub::StoreStub(::ferry::Channel& channel)
@@ -154,6 +194,11 @@ void StoreStub::Get(const Key& request, Value& reply, const ::ferry::CallOptions
   get_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<Value>> StoreStub::CoGet(const Key& request,
+                                                        const ::ferry::CallOptions& options) {
+  return get_.CallTask(request, options);
+}
+
 ::absl::Status StoreStub::Delete(const Key_Range& request, ::google::protobuf::Empty& reply,
                                  const ::ferry::CallOptions& options) {
   return delete_.Call(request, reply, options);
@@ -172,6 +217,11 @@ void StoreStub::Delete(const Key_Range& request, const ::ferry::CallOptions& opt
 void StoreStub::Delete(const Key_Range& request, ::google::protobuf::Empty& reply,
                        const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   delete_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::google::protobuf::Empty>> StoreStub::CoDelete(
+    const Key_Range& request, const ::ferry::CallOptions& options) {
+  return delete_.CallTask(request, options);
 }
 
 ::absl::Status StoreStub::GetChangeTime(const Key& request, ::google::protobuf::Timestamp& reply,
@@ -194,14 +244,27 @@ void StoreStub::GetChangeTime(const Key& request, ::google::protobuf::Timestamp&
   get_change_time_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<::google::protobuf::Timestamp>> StoreStub::CoGetChangeTime(
+    const Key& request, const ::ferry::CallOptions& options) {
+  return get_change_time_.CallTask(request, options);
+}
+
 ::absl::Status ClockService::Now(::ferry::ServerContext& /*context*/,
                                  const ::google::protobuf::Empty& /*request*/,
                                  ::google::protobuf::Timestamp& /*reply*/) {
   return ::ferry::UnimplementedMethod(kClockMethods[0]);
 }
 
+::ferry::Task<::absl::Status> ClockService::CoNow(::ferry::ServerContext& /*context*/,
+                                                  const ::google::protobuf::Empty& /*request*/,
+                                                  ::google::protobuf::Timestamp& /*reply*/) {
+  return {};
+}
+
 void ClockService::StartNow(
     ::ferry::UnaryCall<::google::protobuf::Empty, ::google::protobuf::Timestamp> call) {
+  ::ferry::Task<::absl::Status> task = this->CoNow(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Now(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -231,6 +294,11 @@ void ClockStubInterface::Now(const ::google::protobuf::Empty& request, ::google:
   ::std::move(done)(this->Now(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::google::protobuf::Timestamp>> ClockStubInterface::CoNow(
+    const ::google::protobuf::Empty& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Now(request, options));
+}
+
 ClockStub::ClockStub(::ferry::Channel& channel) : now_(channel, kClockMethods[0]) {}
 
 ::absl::Status ClockStub::Now(const ::google::protobuf::Empty& request, ::google::protobuf::Timestamp& reply,
@@ -251,6 +319,11 @@ void ClockStub::Now(const ::google::protobuf::Empty& request, const ::ferry::Cal
 void ClockStub::Now(const ::google::protobuf::Empty& request, ::google::protobuf::Timestamp& reply,
                     const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   now_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::google::protobuf::Timestamp>> ClockStub::CoNow(
+    const ::google::protobuf::Empty& request, const ::ferry::CallOptions& options) {
+  return now_.CallTask(request, options);
 }
 
 ::absl::Span<const ::ferry::ServerMethod> LaterService::ferry_methods() const { return {}; }

@@ -9,6 +9,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "google/protobuf/empty.pb.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "tests/codegen/protos/everyday.pb.h"
@@ -24,16 +25,25 @@ class StoreService : public ::ferry::Service {
  public:
   // The value of a key, or NOT_FOUND.
   virtual ::absl::Status Get(::ferry::ServerContext& context, const Key& request, Value& reply);
+  // Override this instead of Get to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoGet(::ferry::ServerContext& context, const Key& request,
+                                              Value& reply);
   // Override this instead of Get to finish calls later, or on another thread.
   virtual void StartGet(::ferry::UnaryCall<Key, Value> call);
 
   virtual ::absl::Status Delete(::ferry::ServerContext& context, const Key_Range& request,
                                 ::google::protobuf::Empty& reply);
+  // Override this instead of Delete to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoDelete(::ferry::ServerContext& context, const Key_Range& request,
+                                                 ::google::protobuf::Empty& reply);
   // Override this instead of Delete to finish calls later, or on another thread.
   virtual void StartDelete(::ferry::UnaryCall<Key_Range, ::google::protobuf::Empty> call);
 
   virtual ::absl::Status GetChangeTime(::ferry::ServerContext& context, const Key& request,
                                        ::google::protobuf::Timestamp& reply);
+  // Override this instead of GetChangeTime to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoGetChangeTime(::ferry::ServerContext& context, const Key& request,
+                                                        ::google::protobuf::Timestamp& reply);
   // Override this instead of GetChangeTime to finish calls later, or on another thread.
   virtual void StartGetChangeTime(::ferry::UnaryCall<Key, ::google::protobuf::Timestamp> call);
 
@@ -43,8 +53,8 @@ class StoreService : public ::ferry::Service {
 // Keeps values under names.
 //
 // StoreStubInterface is the client's side of tests.codegen.everyday.Store. Take it as a parameter where you
-// make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback, with
-// a fresh reply or into yours.
+// make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback, with
+// a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // StoreStubInterface::Get;`. Its callbacks run before the call returns.
@@ -59,6 +69,8 @@ class StoreStubInterface {
                    ::ferry::ReplyCallback<Value> done);
   virtual void Get(const Key& request, Value& reply, const ::ferry::CallOptions& options,
                    ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Value>> CoGet(const Key& request,
+                                                       const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status Delete(const Key_Range& request, ::google::protobuf::Empty& reply,
                                 const ::ferry::CallOptions& options = {}) = 0;
@@ -68,6 +80,8 @@ class StoreStubInterface {
                       ::ferry::ReplyCallback<::google::protobuf::Empty> done);
   virtual void Delete(const Key_Range& request, ::google::protobuf::Empty& reply,
                       const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::google::protobuf::Empty>> CoDelete(
+      const Key_Range& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status GetChangeTime(const Key& request, ::google::protobuf::Timestamp& reply,
                                        const ::ferry::CallOptions& options = {}) = 0;
@@ -77,6 +91,8 @@ class StoreStubInterface {
                              ::ferry::ReplyCallback<::google::protobuf::Timestamp> done);
   virtual void GetChangeTime(const Key& request, ::google::protobuf::Timestamp& reply,
                              const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::google::protobuf::Timestamp>> CoGetChangeTime(
+      const Key& request, const ::ferry::CallOptions& options = {});
 };
 
 // StoreStub calls tests.codegen.everyday.Store over a channel, which must outlive it. A value, cheap to copy.
@@ -91,6 +107,8 @@ class StoreStub final : public StoreStubInterface {
            ::ferry::ReplyCallback<Value> done) override;
   void Get(const Key& request, Value& reply, const ::ferry::CallOptions& options,
            ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Value>> CoGet(const Key& request,
+                                               const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status Delete(const Key_Range& request, ::google::protobuf::Empty& reply,
                         const ::ferry::CallOptions& options = {}) override;
@@ -100,6 +118,8 @@ class StoreStub final : public StoreStubInterface {
               ::ferry::ReplyCallback<::google::protobuf::Empty> done) override;
   void Delete(const Key_Range& request, ::google::protobuf::Empty& reply, const ::ferry::CallOptions& options,
               ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::google::protobuf::Empty>> CoDelete(
+      const Key_Range& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status GetChangeTime(const Key& request, ::google::protobuf::Timestamp& reply,
                                const ::ferry::CallOptions& options = {}) override;
@@ -109,6 +129,8 @@ class StoreStub final : public StoreStubInterface {
                      ::ferry::ReplyCallback<::google::protobuf::Timestamp> done) override;
   void GetChangeTime(const Key& request, ::google::protobuf::Timestamp& reply,
                      const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::google::protobuf::Timestamp>> CoGetChangeTime(
+      const Key& request, const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<Key, Value> get_;
@@ -123,6 +145,10 @@ class ClockService : public ::ferry::Service {
  public:
   virtual ::absl::Status Now(::ferry::ServerContext& context, const ::google::protobuf::Empty& request,
                              ::google::protobuf::Timestamp& reply);
+  // Override this instead of Now to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoNow(::ferry::ServerContext& context,
+                                              const ::google::protobuf::Empty& request,
+                                              ::google::protobuf::Timestamp& reply);
   // Override this instead of Now to finish calls later, or on another thread.
   virtual void StartNow(::ferry::UnaryCall<::google::protobuf::Empty, ::google::protobuf::Timestamp> call);
 
@@ -130,8 +156,8 @@ class ClockService : public ::ferry::Service {
 };
 
 // ClockStubInterface is the client's side of tests.codegen.everyday.Clock. Take it as a parameter where you
-// make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback, with
-// a fresh reply or into yours.
+// make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback, with
+// a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // ClockStubInterface::Now;`. Its callbacks run before the call returns.
@@ -147,6 +173,8 @@ class ClockStubInterface {
                    ::ferry::ReplyCallback<::google::protobuf::Timestamp> done);
   virtual void Now(const ::google::protobuf::Empty& request, ::google::protobuf::Timestamp& reply,
                    const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::google::protobuf::Timestamp>> CoNow(
+      const ::google::protobuf::Empty& request, const ::ferry::CallOptions& options = {});
 };
 
 // ClockStub calls tests.codegen.everyday.Clock over a channel, which must outlive it. A value, cheap to copy.
@@ -163,6 +191,8 @@ class ClockStub final : public ClockStubInterface {
            ::ferry::ReplyCallback<::google::protobuf::Timestamp> done) override;
   void Now(const ::google::protobuf::Empty& request, ::google::protobuf::Timestamp& reply,
            const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::google::protobuf::Timestamp>> CoNow(
+      const ::google::protobuf::Empty& request, const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<::google::protobuf::Empty, ::google::protobuf::Timestamp> now_;
@@ -181,8 +211,8 @@ class LaterService : public ::ferry::Service {
 // Has no methods yet.
 //
 // LaterStubInterface is the client's side of tests.codegen.everyday.Later. Take it as a parameter where you
-// make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback, with
-// a fresh reply or into yours.
+// make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback, with
+// a fresh reply or into yours, and for coroutines, with Co before its name.
 class LaterStubInterface {
  public:
   virtual ~LaterStubInterface() = default;

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 namespace tests::codegen::imports_prefixed {
 
 namespace {
@@ -23,8 +25,16 @@ static_assert(kImportsPrefixedMethods[0].id == ::ferry::MethodId(kImportsPrefixe
   return ::ferry::UnimplementedMethod(kImportsPrefixedMethods[0]);
 }
 
+::ferry::Task<::absl::Status> ImportsPrefixedService::CoEcho(
+    ::ferry::ServerContext& /*context*/, const ::tests::codegen::prefixed::Text& /*request*/,
+    ::tests::codegen::prefixed::Text& /*reply*/) {
+  return {};
+}
+
 void ImportsPrefixedService::StartEcho(
     ::ferry::UnaryCall<::tests::codegen::prefixed::Text, ::tests::codegen::prefixed::Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoEcho(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Echo(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -56,6 +66,11 @@ void ImportsPrefixedStubInterface::Echo(const ::tests::codegen::prefixed::Text& 
   ::std::move(done)(this->Echo(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::prefixed::Text>> ImportsPrefixedStubInterface::CoEcho(
+    const ::tests::codegen::prefixed::Text& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Echo(request, options));
+}
+
 ImportsPrefixedStub::ImportsPrefixedStub(::ferry::Channel& channel)
     : echo_(channel, kImportsPrefixedMethods[0]) {}
 
@@ -80,6 +95,11 @@ void ImportsPrefixedStub::Echo(const ::tests::codegen::prefixed::Text& request,
                                ::tests::codegen::prefixed::Text& reply, const ::ferry::CallOptions& options,
                                ::ferry::StatusCallback done) {
   echo_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::prefixed::Text>> ImportsPrefixedStub::CoEcho(
+    const ::tests::codegen::prefixed::Text& request, const ::ferry::CallOptions& options) {
+  return echo_.CallTask(request, options);
 }
 
 }  // namespace tests::codegen::imports_prefixed

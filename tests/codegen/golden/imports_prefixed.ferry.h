@@ -10,6 +10,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/imports_prefixed.pb.h"
 
 namespace tests::codegen::imports_prefixed {
@@ -22,6 +23,10 @@ class ImportsPrefixedService : public ::ferry::Service {
   virtual ::absl::Status Echo(::ferry::ServerContext& context,
                               const ::tests::codegen::prefixed::Text& request,
                               ::tests::codegen::prefixed::Text& reply);
+  // Override this instead of Echo to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoEcho(::ferry::ServerContext& context,
+                                               const ::tests::codegen::prefixed::Text& request,
+                                               ::tests::codegen::prefixed::Text& reply);
   // Override this instead of Echo to finish calls later, or on another thread.
   virtual void StartEcho(
       ::ferry::UnaryCall<::tests::codegen::prefixed::Text, ::tests::codegen::prefixed::Text> call);
@@ -30,8 +35,8 @@ class ImportsPrefixedService : public ::ferry::Service {
 };
 
 // ImportsPrefixedStubInterface is the client's side of tests.codegen.imports_prefixed.ImportsPrefixed. Take
-// it as a parameter where you make calls, so that tests can pass a fake. A method comes in four forms:
-// blocking or with a callback, with a fresh reply or into yours.
+// it as a parameter where you make calls, so that tests can pass a fake. A method comes in five forms:
+// blocking or with a callback, with a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // ImportsPrefixedStubInterface::Echo;`. Its callbacks run before the call returns.
@@ -48,6 +53,8 @@ class ImportsPrefixedStubInterface {
                     ::ferry::ReplyCallback<::tests::codegen::prefixed::Text> done);
   virtual void Echo(const ::tests::codegen::prefixed::Text& request, ::tests::codegen::prefixed::Text& reply,
                     const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::prefixed::Text>> CoEcho(
+      const ::tests::codegen::prefixed::Text& request, const ::ferry::CallOptions& options = {});
 };
 
 // ImportsPrefixedStub calls tests.codegen.imports_prefixed.ImportsPrefixed over a channel, which must outlive
@@ -65,6 +72,8 @@ class ImportsPrefixedStub final : public ImportsPrefixedStubInterface {
             ::ferry::ReplyCallback<::tests::codegen::prefixed::Text> done) override;
   void Echo(const ::tests::codegen::prefixed::Text& request, ::tests::codegen::prefixed::Text& reply,
             const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::prefixed::Text>> CoEcho(
+      const ::tests::codegen::prefixed::Text& request, const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<::tests::codegen::prefixed::Text, ::tests::codegen::prefixed::Text> echo_;

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 namespace tests::codegen::legacy {
 
 namespace {
@@ -30,7 +32,14 @@ static_assert(kLegacyServiceMethods[0].id == ::ferry::MethodId(kLegacyServiceMet
   return ::ferry::UnimplementedMethod(kLegacyMethods[0]);
 }
 
+::ferry::Task<::absl::Status> LegacyService_::CoRun(::ferry::ServerContext& /*context*/,
+                                                    const Text& /*request*/, Text_Part& /*reply*/) {
+  return {};
+}
+
 void LegacyService_::StartRun(::ferry::UnaryCall<Text, Text_Part> call) {
+  ::ferry::Task<::absl::Status> task = this->CoRun(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Run(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -60,6 +69,11 @@ void LegacyStubInterface::Run(const Text& request, Text_Part& reply, const ::fer
   ::std::move(done)(this->Run(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Text_Part>> LegacyStubInterface::CoRun(const Text& request,
+                                                                      const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Run(request, options));
+}
+
 LegacyStub_::LegacyStub_(::ferry::Channel& channel) : run_(channel, kLegacyMethods[0]) {}
 
 ::absl::Status LegacyStub_::Run(const Text& request, Text_Part& reply, const ::ferry::CallOptions& options) {
@@ -80,12 +94,24 @@ void LegacyStub_::Run(const Text& request, Text_Part& reply, const ::ferry::Call
   run_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<Text_Part>> LegacyStub_::CoRun(const Text& request,
+                                                              const ::ferry::CallOptions& options) {
+  return run_.CallTask(request, options);
+}
+
 ::absl::Status LegacyServiceService::Run(::ferry::ServerContext& /*context*/, const Text& /*request*/,
                                          Text& /*reply*/) {
   return ::ferry::UnimplementedMethod(kLegacyServiceMethods[0]);
 }
 
+::ferry::Task<::absl::Status> LegacyServiceService::CoRun(::ferry::ServerContext& /*context*/,
+                                                          const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void LegacyServiceService::StartRun(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoRun(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Run(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -115,6 +141,11 @@ void LegacyServiceStubInterface::Run(const Text& request, Text& reply, const ::f
   ::std::move(done)(this->Run(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> LegacyServiceStubInterface::CoRun(const Text& request,
+                                                                        const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Run(request, options));
+}
+
 LegacyServiceStub::LegacyServiceStub(::ferry::Channel& channel) : run_(channel, kLegacyServiceMethods[0]) {}
 
 ::absl::Status LegacyServiceStub::Run(const Text& request, Text& reply, const ::ferry::CallOptions& options) {
@@ -133,6 +164,11 @@ void LegacyServiceStub::Run(const Text& request, const ::ferry::CallOptions& opt
 void LegacyServiceStub::Run(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                             ::ferry::StatusCallback done) {
   run_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<Text>> LegacyServiceStub::CoRun(const Text& request,
+                                                               const ::ferry::CallOptions& options) {
+  return run_.CallTask(request, options);
 }
 
 }  // namespace tests::codegen::legacy

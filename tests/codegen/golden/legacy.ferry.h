@@ -9,6 +9,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/legacy.pb.h"
 
 namespace tests::codegen::legacy {
@@ -21,6 +22,9 @@ namespace tests::codegen::legacy {
 class LegacyService_ : public ::ferry::Service {
  public:
   virtual ::absl::Status Run(::ferry::ServerContext& context, const Text& request, Text_Part& reply);
+  // Override this instead of Run to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoRun(::ferry::ServerContext& context, const Text& request,
+                                              Text_Part& reply);
   // Override this instead of Run to finish calls later, or on another thread.
   virtual void StartRun(::ferry::UnaryCall<Text, Text_Part> call);
 
@@ -30,8 +34,8 @@ class LegacyService_ : public ::ferry::Service {
 // Protocol Buffers generate a class of this name, and Legacy_Stub.
 //
 // LegacyStubInterface is the client's side of tests.codegen.legacy.Legacy. Take it as a parameter where you
-// make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback, with
-// a fresh reply or into yours.
+// make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback, with
+// a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // LegacyStubInterface::Run;`. Its callbacks run before the call returns.
@@ -46,6 +50,8 @@ class LegacyStubInterface {
                    ::ferry::ReplyCallback<Text_Part> done);
   virtual void Run(const Text& request, Text_Part& reply, const ::ferry::CallOptions& options,
                    ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text_Part>> CoRun(const Text& request,
+                                                           const ::ferry::CallOptions& options = {});
 };
 
 // LegacyStub_ calls tests.codegen.legacy.Legacy over a channel, which must outlive it. A value, cheap to
@@ -61,6 +67,8 @@ class LegacyStub_ final : public LegacyStubInterface {
            ::ferry::ReplyCallback<Text_Part> done) override;
   void Run(const Text& request, Text_Part& reply, const ::ferry::CallOptions& options,
            ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text_Part>> CoRun(const Text& request,
+                                                   const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<Text, Text_Part> run_;
@@ -72,6 +80,9 @@ class LegacyStub_ final : public LegacyStubInterface {
 class LegacyServiceService : public ::ferry::Service {
  public:
   virtual ::absl::Status Run(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Run to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoRun(::ferry::ServerContext& context, const Text& request,
+                                              Text& reply);
   // Override this instead of Run to finish calls later, or on another thread.
   virtual void StartRun(::ferry::UnaryCall<Text, Text> call);
 
@@ -79,8 +90,8 @@ class LegacyServiceService : public ::ferry::Service {
 };
 
 // LegacyServiceStubInterface is the client's side of tests.codegen.legacy.LegacyService. Take it as a
-// parameter where you make calls, so that tests can pass a fake. A method comes in four forms: blocking or
-// with a callback, with a fresh reply or into yours.
+// parameter where you make calls, so that tests can pass a fake. A method comes in five forms: blocking or
+// with a callback, with a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // LegacyServiceStubInterface::Run;`. Its callbacks run before the call returns.
@@ -94,6 +105,8 @@ class LegacyServiceStubInterface {
                    ::ferry::ReplyCallback<Text> done);
   virtual void Run(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                    ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoRun(const Text& request,
+                                                      const ::ferry::CallOptions& options = {});
 };
 
 // LegacyServiceStub calls tests.codegen.legacy.LegacyService over a channel, which must outlive it. A value,
@@ -108,6 +121,8 @@ class LegacyServiceStub final : public LegacyServiceStubInterface {
            ::ferry::ReplyCallback<Text> done) override;
   void Run(const Text& request, Text& reply, const ::ferry::CallOptions& options,
            ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoRun(const Text& request,
+                                              const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<Text, Text> run_;

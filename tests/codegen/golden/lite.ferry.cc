@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 namespace tests::codegen::lite {
 
 namespace {
@@ -22,7 +24,14 @@ static_assert(kLiteMethods[0].id == ::ferry::MethodId(kLiteMethods[0].full_name)
   return ::ferry::UnimplementedMethod(kLiteMethods[0]);
 }
 
+::ferry::Task<::absl::Status> LiteService::CoEcho(::ferry::ServerContext& /*context*/,
+                                                  const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void LiteService::StartEcho(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoEcho(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Echo(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -51,6 +60,11 @@ void LiteStubInterface::Echo(const Text& request, Text& reply, const ::ferry::Ca
   ::std::move(done)(this->Echo(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> LiteStubInterface::CoEcho(const Text& request,
+                                                                const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Echo(request, options));
+}
+
 LiteStub::LiteStub(::ferry::Channel& channel) : echo_(channel, kLiteMethods[0]) {}
 
 ::absl::Status LiteStub::Echo(const Text& request, Text& reply, const ::ferry::CallOptions& options) {
@@ -69,6 +83,11 @@ void LiteStub::Echo(const Text& request, const ::ferry::CallOptions& options,
 void LiteStub::Echo(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                     ::ferry::StatusCallback done) {
   echo_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<Text>> LiteStub::CoEcho(const Text& request,
+                                                       const ::ferry::CallOptions& options) {
+  return echo_.CallTask(request, options);
 }
 
 }  // namespace tests::codegen::lite

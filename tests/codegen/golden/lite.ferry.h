@@ -9,6 +9,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/lite.pb.h"
 
 namespace tests::codegen::lite {
@@ -18,6 +19,9 @@ namespace tests::codegen::lite {
 class LiteService : public ::ferry::Service {
  public:
   virtual ::absl::Status Echo(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Echo to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoEcho(::ferry::ServerContext& context, const Text& request,
+                                               Text& reply);
   // Override this instead of Echo to finish calls later, or on another thread.
   virtual void StartEcho(::ferry::UnaryCall<Text, Text> call);
 
@@ -25,8 +29,8 @@ class LiteService : public ::ferry::Service {
 };
 
 // LiteStubInterface is the client's side of tests.codegen.lite.Lite. Take it as a parameter where you make
-// calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback, with a
-// fresh reply or into yours.
+// calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback, with a
+// fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // LiteStubInterface::Echo;`. Its callbacks run before the call returns.
@@ -40,6 +44,8 @@ class LiteStubInterface {
                     ::ferry::ReplyCallback<Text> done);
   virtual void Echo(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                     ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoEcho(const Text& request,
+                                                       const ::ferry::CallOptions& options = {});
 };
 
 // LiteStub calls tests.codegen.lite.Lite over a channel, which must outlive it. A value, cheap to copy.
@@ -54,6 +60,8 @@ class LiteStub final : public LiteStubInterface {
             ::ferry::ReplyCallback<Text> done) override;
   void Echo(const Text& request, Text& reply, const ::ferry::CallOptions& options,
             ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoEcho(const Text& request,
+                                               const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<Text, Text> echo_;

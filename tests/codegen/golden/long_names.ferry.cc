@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 // What is deprecated for others is still made of its own parts.
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
@@ -45,8 +47,16 @@ static_assert(kWarehouseInventoryReconciliationMethods[2].id ==
   return ::ferry::UnimplementedMethod(kWarehouseInventoryReconciliationMethods[0]);
 }
 
+::ferry::Task<::absl::Status> WarehouseInventoryReconciliationService::CoReconcile(
+    ::ferry::ServerContext& /*context*/, const ReconcileInventoryDiscrepanciesRequest& /*request*/,
+    ReconcileInventoryDiscrepanciesReply& /*reply*/) {
+  return {};
+}
+
 void WarehouseInventoryReconciliationService::StartReconcile(
     ::ferry::UnaryCall<ReconcileInventoryDiscrepanciesRequest, ReconcileInventoryDiscrepanciesReply> call) {
+  ::ferry::Task<::absl::Status> task = this->CoReconcile(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Reconcile(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -57,8 +67,18 @@ void WarehouseInventoryReconciliationService::StartReconcile(
   return ::ferry::UnimplementedMethod(kWarehouseInventoryReconciliationMethods[1]);
 }
 
+::ferry::Task<::absl::Status>
+WarehouseInventoryReconciliationService::CoReconcileInventoryDiscrepanciesOfWarehouse(
+    ::ferry::ServerContext& /*context*/, const ReconcileInventoryDiscrepanciesRequest& /*request*/,
+    ReconcileInventoryDiscrepanciesReply& /*reply*/) {
+  return {};
+}
+
 void WarehouseInventoryReconciliationService::StartReconcileInventoryDiscrepanciesOfWarehouse(
     ::ferry::UnaryCall<ReconcileInventoryDiscrepanciesRequest, ReconcileInventoryDiscrepanciesReply> call) {
+  ::ferry::Task<::absl::Status> task =
+      this->CoReconcileInventoryDiscrepanciesOfWarehouse(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status =
       this->ReconcileInventoryDiscrepanciesOfWarehouse(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
@@ -70,8 +90,16 @@ void WarehouseInventoryReconciliationService::StartReconcileInventoryDiscrepanci
   return ::ferry::UnimplementedMethod(kWarehouseInventoryReconciliationMethods[2]);
 }
 
+::ferry::Task<::absl::Status> WarehouseInventoryReconciliationService::CoMix(
+    ::ferry::ServerContext& /*context*/, const ::tests::codegen::common::Request& /*request*/,
+    ReconcileInventoryDiscrepanciesReply& /*reply*/) {
+  return {};
+}
+
 void WarehouseInventoryReconciliationService::StartMix(
     ::ferry::UnaryCall<::tests::codegen::common::Request, ReconcileInventoryDiscrepanciesReply> call) {
+  ::ferry::Task<::absl::Status> task = this->CoMix(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Mix(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -110,6 +138,12 @@ void WarehouseInventoryReconciliationStubInterface::Reconcile(
   ::std::move(done)(this->Reconcile(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>>
+WarehouseInventoryReconciliationStubInterface::CoReconcile(
+    const ReconcileInventoryDiscrepanciesRequest& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Reconcile(request, options));
+}
+
 ::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>
 WarehouseInventoryReconciliationStubInterface::ReconcileInventoryDiscrepanciesOfWarehouse(
     const ReconcileInventoryDiscrepanciesRequest& request, const ::ferry::CallOptions& options) {
@@ -131,6 +165,12 @@ void WarehouseInventoryReconciliationStubInterface::ReconcileInventoryDiscrepanc
   ::std::move(done)(this->ReconcileInventoryDiscrepanciesOfWarehouse(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>>
+WarehouseInventoryReconciliationStubInterface::CoReconcileInventoryDiscrepanciesOfWarehouse(
+    const ReconcileInventoryDiscrepanciesRequest& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->ReconcileInventoryDiscrepanciesOfWarehouse(request, options));
+}
+
 ::absl::StatusOr<ReconcileInventoryDiscrepanciesReply> WarehouseInventoryReconciliationStubInterface::Mix(
     const ::tests::codegen::common::Request& request, const ::ferry::CallOptions& options) {
   ReconcileInventoryDiscrepanciesReply reply;
@@ -150,6 +190,12 @@ void WarehouseInventoryReconciliationStubInterface::Mix(const ::tests::codegen::
                                                         const ::ferry::CallOptions& options,
                                                         ::ferry::StatusCallback done) {
   ::std::move(done)(this->Mix(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>>
+WarehouseInventoryReconciliationStubInterface::CoMix(const ::tests::codegen::common::Request& request,
+                                                     const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Mix(request, options));
 }
 
 WarehouseInventoryReconciliationStub::WarehouseInventoryReconciliationStub(::ferry::Channel& channel)
@@ -181,6 +227,12 @@ void WarehouseInventoryReconciliationStub::Reconcile(const ReconcileInventoryDis
   reconcile_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>>
+WarehouseInventoryReconciliationStub::CoReconcile(const ReconcileInventoryDiscrepanciesRequest& request,
+                                                  const ::ferry::CallOptions& options) {
+  return reconcile_.CallTask(request, options);
+}
+
 ::absl::Status WarehouseInventoryReconciliationStub::ReconcileInventoryDiscrepanciesOfWarehouse(
     const ReconcileInventoryDiscrepanciesRequest& request, ReconcileInventoryDiscrepanciesReply& reply,
     const ::ferry::CallOptions& options) {
@@ -205,6 +257,12 @@ void WarehouseInventoryReconciliationStub::ReconcileInventoryDiscrepanciesOfWare
   reconcile_inventory_discrepancies_of_warehouse_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>>
+WarehouseInventoryReconciliationStub::CoReconcileInventoryDiscrepanciesOfWarehouse(
+    const ReconcileInventoryDiscrepanciesRequest& request, const ::ferry::CallOptions& options) {
+  return reconcile_inventory_discrepancies_of_warehouse_.CallTask(request, options);
+}
+
 ::absl::Status WarehouseInventoryReconciliationStub::Mix(const ::tests::codegen::common::Request& request,
                                                          ReconcileInventoryDiscrepanciesReply& reply,
                                                          const ::ferry::CallOptions& options) {
@@ -227,6 +285,12 @@ void WarehouseInventoryReconciliationStub::Mix(const ::tests::codegen::common::R
                                                const ::ferry::CallOptions& options,
                                                ::ferry::StatusCallback done) {
   mix_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>>
+WarehouseInventoryReconciliationStub::CoMix(const ::tests::codegen::common::Request& request,
+                                            const ::ferry::CallOptions& options) {
+  return mix_.CallTask(request, options);
 }
 
 }  // namespace tests::codegen::long_names::of_a_very_thorough_organisation::v1

@@ -9,6 +9,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/common/types.pb.h"
 #include "tests/codegen/protos/long_names.pb.h"
 
@@ -23,11 +24,19 @@ class WarehouseInventoryReconciliationService : public ::ferry::Service {
   virtual ::absl::Status Reconcile(::ferry::ServerContext& context,
                                    const ReconcileInventoryDiscrepanciesRequest& request,
                                    ReconcileInventoryDiscrepanciesReply& reply);
+  // Override this instead of Reconcile to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoReconcile(::ferry::ServerContext& context,
+                                                    const ReconcileInventoryDiscrepanciesRequest& request,
+                                                    ReconcileInventoryDiscrepanciesReply& reply);
   // Override this instead of Reconcile to finish calls later, or on another thread.
   virtual void StartReconcile(
       ::ferry::UnaryCall<ReconcileInventoryDiscrepanciesRequest, ReconcileInventoryDiscrepanciesReply> call);
 
   virtual ::absl::Status ReconcileInventoryDiscrepanciesOfWarehouse(
+      ::ferry::ServerContext& context, const ReconcileInventoryDiscrepanciesRequest& request,
+      ReconcileInventoryDiscrepanciesReply& reply);
+  // Override this instead of ReconcileInventoryDiscrepanciesOfWarehouse to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoReconcileInventoryDiscrepanciesOfWarehouse(
       ::ferry::ServerContext& context, const ReconcileInventoryDiscrepanciesRequest& request,
       ReconcileInventoryDiscrepanciesReply& reply);
   // Override this instead of ReconcileInventoryDiscrepanciesOfWarehouse to finish calls later, or on another
@@ -38,6 +47,10 @@ class WarehouseInventoryReconciliationService : public ::ferry::Service {
   virtual ::absl::Status Mix(::ferry::ServerContext& context,
                              const ::tests::codegen::common::Request& request,
                              ReconcileInventoryDiscrepanciesReply& reply);
+  // Override this instead of Mix to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoMix(::ferry::ServerContext& context,
+                                              const ::tests::codegen::common::Request& request,
+                                              ReconcileInventoryDiscrepanciesReply& reply);
   // Override this instead of Mix to finish calls later, or on another thread.
   virtual void StartMix(
       ::ferry::UnaryCall<::tests::codegen::common::Request, ReconcileInventoryDiscrepanciesReply> call);
@@ -47,8 +60,8 @@ class WarehouseInventoryReconciliationService : public ::ferry::Service {
 
 // WarehouseInventoryReconciliationStubInterface is the client's side of
 // tests.codegen.long_names.of_a_very_thorough_organisation.v1.WarehouseInventoryReconciliation. Take it as a
-// parameter where you make calls, so that tests can pass a fake. A method comes in four forms: blocking or
-// with a callback, with a fresh reply or into yours.
+// parameter where you make calls, so that tests can pass a fake. A method comes in five forms: blocking or
+// with a callback, with a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // WarehouseInventoryReconciliationStubInterface::Reconcile;`. Its callbacks run before the call returns.
@@ -67,6 +80,8 @@ class WarehouseInventoryReconciliationStubInterface {
   virtual void Reconcile(const ReconcileInventoryDiscrepanciesRequest& request,
                          ReconcileInventoryDiscrepanciesReply& reply, const ::ferry::CallOptions& options,
                          ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>> CoReconcile(
+      const ReconcileInventoryDiscrepanciesRequest& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status ReconcileInventoryDiscrepanciesOfWarehouse(
       const ReconcileInventoryDiscrepanciesRequest& request, ReconcileInventoryDiscrepanciesReply& reply,
@@ -79,6 +94,9 @@ class WarehouseInventoryReconciliationStubInterface {
   virtual void ReconcileInventoryDiscrepanciesOfWarehouse(
       const ReconcileInventoryDiscrepanciesRequest& request, ReconcileInventoryDiscrepanciesReply& reply,
       const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>>
+  CoReconcileInventoryDiscrepanciesOfWarehouse(const ReconcileInventoryDiscrepanciesRequest& request,
+                                               const ::ferry::CallOptions& options = {});
 
   [[deprecated]] virtual ::absl::Status Mix(const ::tests::codegen::common::Request& request,
                                             ReconcileInventoryDiscrepanciesReply& reply,
@@ -91,6 +109,8 @@ class WarehouseInventoryReconciliationStubInterface {
   [[deprecated]] virtual void Mix(const ::tests::codegen::common::Request& request,
                                   ReconcileInventoryDiscrepanciesReply& reply,
                                   const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  [[deprecated]] virtual ::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>> CoMix(
+      const ::tests::codegen::common::Request& request, const ::ferry::CallOptions& options = {});
 };
 
 // WarehouseInventoryReconciliationStub calls
@@ -111,6 +131,9 @@ class WarehouseInventoryReconciliationStub final : public WarehouseInventoryReco
   void Reconcile(const ReconcileInventoryDiscrepanciesRequest& request,
                  ReconcileInventoryDiscrepanciesReply& reply, const ::ferry::CallOptions& options,
                  ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>> CoReconcile(
+      const ReconcileInventoryDiscrepanciesRequest& request,
+      const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status ReconcileInventoryDiscrepanciesOfWarehouse(
       const ReconcileInventoryDiscrepanciesRequest& request, ReconcileInventoryDiscrepanciesReply& reply,
@@ -125,6 +148,9 @@ class WarehouseInventoryReconciliationStub final : public WarehouseInventoryReco
                                                   ReconcileInventoryDiscrepanciesReply& reply,
                                                   const ::ferry::CallOptions& options,
                                                   ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>>
+  CoReconcileInventoryDiscrepanciesOfWarehouse(const ReconcileInventoryDiscrepanciesRequest& request,
+                                               const ::ferry::CallOptions& options = {}) override;
 
   [[deprecated]] ::absl::Status Mix(const ::tests::codegen::common::Request& request,
                                     ReconcileInventoryDiscrepanciesReply& reply,
@@ -137,6 +163,8 @@ class WarehouseInventoryReconciliationStub final : public WarehouseInventoryReco
   [[deprecated]] void Mix(const ::tests::codegen::common::Request& request,
                           ReconcileInventoryDiscrepanciesReply& reply, const ::ferry::CallOptions& options,
                           ::ferry::StatusCallback done) override;
+  [[deprecated]] ::ferry::Task<::absl::StatusOr<ReconcileInventoryDiscrepanciesReply>> CoMix(
+      const ::tests::codegen::common::Request& request, const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<ReconcileInventoryDiscrepanciesRequest, ReconcileInventoryDiscrepanciesReply>

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 namespace tests::codegen::names {
 
 namespace {
@@ -136,7 +138,15 @@ static_assert(knamespaceMethods[0].id == ::ferry::MethodId(knamespaceMethods[0].
   return ::ferry::UnimplementedMethod(kGreeterMethods_[0]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Coclass__(::ferry::ServerContext& /*context*/,
+                                                         const ::tests::codegen::names::class_& /*request*/,
+                                                         class__if& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startclass__(::ferry::UnaryCall<::tests::codegen::names::class_, class__if> call) {
+  ::ferry::Task<::absl::Status> task = this->Coclass__(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->class__(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -147,8 +157,16 @@ void GreeterService_::Startclass__(::ferry::UnaryCall<::tests::codegen::names::c
   return ::ferry::UnimplementedMethod(kGreeterMethods_[1]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Coclass_(::ferry::ServerContext& /*context*/,
+                                                        const ::tests::codegen::names::Twin& /*request*/,
+                                                        ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startclass_(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->Coclass_(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->class_(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -159,8 +177,16 @@ void GreeterService_::Startclass_(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[2]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Codelete_(::ferry::ServerContext& /*context*/,
+                                                         const ::tests::codegen::names::Twin& /*request*/,
+                                                         ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startdelete_(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->Codelete_(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->delete_(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -171,8 +197,16 @@ void GreeterService_::Startdelete_(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[3]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::CoNULL_(::ferry::ServerContext& /*context*/,
+                                                       const ::tests::codegen::names::Twin& /*request*/,
+                                                       ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::StartNULL_(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->CoNULL_(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->NULL_(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -183,8 +217,16 @@ void GreeterService_::StartNULL_(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[4]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::CoGreeter(::ferry::ServerContext& /*context*/,
+                                                         const ::tests::codegen::names::Twin& /*request*/,
+                                                         ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::StartGreeter(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->CoGreeter(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Greeter(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -195,8 +237,16 @@ void GreeterService_::StartGreeter(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[5]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::CoGreeterService__(
+    ::ferry::ServerContext& /*context*/, const ::tests::codegen::names::Twin& /*request*/,
+    ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::StartGreeterService__(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->CoGreeterService__(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->GreeterService__(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -207,8 +257,16 @@ void GreeterService_::StartGreeterService__(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[6]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Coferry_methods_(
+    ::ferry::ServerContext& /*context*/, const ::tests::codegen::names::Twin& /*request*/,
+    ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startferry_methods_(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->Coferry_methods_(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->ferry_methods_(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -219,8 +277,17 @@ void GreeterService_::Startferry_methods_(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[7]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::CokGreeterMethods__(
+    ::ferry::ServerContext& /*context*/, const ::tests::codegen::names::Twin& /*request*/,
+    ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::StartkGreeterMethods__(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task =
+      this->CokGreeterMethods__(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->kGreeterMethods__(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -231,7 +298,15 @@ void GreeterService_::StartkGreeterMethods__(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[8]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::CoService_(::ferry::ServerContext& /*context*/,
+                                                          const ::tests::codegen::names::Service& /*request*/,
+                                                          GreeterStub& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::StartService_(::ferry::UnaryCall<::tests::codegen::names::Service, GreeterStub> call) {
+  ::ferry::Task<::absl::Status> task = this->CoService_(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Service_(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -242,8 +317,16 @@ void GreeterService_::StartService_(::ferry::UnaryCall<::tests::codegen::names::
   return ::ferry::UnimplementedMethod(kGreeterMethods_[9]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::CoStartRun(::ferry::ServerContext& /*context*/,
+                                                          const ::tests::codegen::names::Twin& /*request*/,
+                                                          ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::StartStartRun(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->CoStartRun(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->StartRun(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -254,8 +337,16 @@ void GreeterService_::StartStartRun(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[10]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::CoRun_(::ferry::ServerContext& /*context*/,
+                                                      const ::tests::codegen::names::Twin& /*request*/,
+                                                      ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::StartRun_(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->CoRun_(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Run(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -266,8 +357,16 @@ void GreeterService_::StartRun_(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[11]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::CoCoRun(::ferry::ServerContext& /*context*/,
+                                                       const ::tests::codegen::names::Twin& /*request*/,
+                                                       ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::StartCoRun(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->CoCoRun(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->CoRun(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -278,8 +377,16 @@ void GreeterService_::StartCoRun(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[12]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Corun(::ferry::ServerContext& /*context*/,
+                                                     const ::tests::codegen::names::Twin& /*request*/,
+                                                     ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startrun(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->Corun(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->run(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -290,8 +397,16 @@ void GreeterService_::Startrun(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[13]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Corun_(::ferry::ServerContext& /*context*/,
+                                                      const ::tests::codegen::names::Twin& /*request*/,
+                                                      ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startrun_(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->Corun_(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->run_(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -302,8 +417,16 @@ void GreeterService_::Startrun_(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[14]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Corequest(::ferry::ServerContext& /*context*/,
+                                                         const ::tests::codegen::names::reply& /*request*/,
+                                                         ::tests::codegen::names::request& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startrequest(
     ::ferry::UnaryCall<::tests::codegen::names::reply, ::tests::codegen::names::request> call) {
+  ::ferry::Task<::absl::Status> task = this->Corequest(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->request(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -314,8 +437,16 @@ void GreeterService_::Startrequest(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[15]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Coreply(::ferry::ServerContext& /*context*/,
+                                                       const ::tests::codegen::names::request& /*request*/,
+                                                       ::tests::codegen::names::reply& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startreply(
     ::ferry::UnaryCall<::tests::codegen::names::request, ::tests::codegen::names::reply> call) {
+  ::ferry::Task<::absl::Status> task = this->Coreply(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->reply(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -326,8 +457,16 @@ void GreeterService_::Startreply(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[16]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Cocontext(::ferry::ServerContext& /*context*/,
+                                                         const ::tests::codegen::names::Twin& /*request*/,
+                                                         ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startcontext(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->Cocontext(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->context(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -338,8 +477,16 @@ void GreeterService_::Startcontext(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[17]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Costatus(::ferry::ServerContext& /*context*/,
+                                                        const ::tests::codegen::names::Twin& /*request*/,
+                                                        ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startstatus(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->Costatus(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->status(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -350,8 +497,16 @@ void GreeterService_::Startstatus(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[18]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Coferry(::ferry::ServerContext& /*context*/,
+                                                       const ::tests::codegen::names::Twin& /*request*/,
+                                                       ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startferry(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->Coferry(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->ferry(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -362,8 +517,16 @@ void GreeterService_::Startferry(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[19]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Coabsl(::ferry::ServerContext& /*context*/,
+                                                      const ::tests::codegen::names::Twin& /*request*/,
+                                                      ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startabsl(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->Coabsl(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->absl(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -374,8 +537,16 @@ void GreeterService_::Startabsl(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[20]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::Costd(::ferry::ServerContext& /*context*/,
+                                                     const ::tests::codegen::names::Twin& /*request*/,
+                                                     ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::Startstd(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->Costd(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->std(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -386,8 +557,16 @@ void GreeterService_::Startstd(
   return ::ferry::UnimplementedMethod(kGreeterMethods_[21]);
 }
 
+::ferry::Task<::absl::Status> GreeterService_::CoTwin(::ferry::ServerContext& /*context*/,
+                                                      const ::tests::codegen::names::Twin& /*request*/,
+                                                      ::tests::codegen::names::Twin& /*reply*/) {
+  return {};
+}
+
 void GreeterService_::StartTwin(
     ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->CoTwin(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Twin(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -439,6 +618,11 @@ void GreeterStubInterface::class__(const ::tests::codegen::names::class_& reques
   ::std::move(done)(this->class__(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<class__if>> GreeterStubInterface::Coclass__(
+    const ::tests::codegen::names::class_& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->class__(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::class_(
     const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::names::Twin reply;
@@ -457,6 +641,11 @@ void GreeterStubInterface::class_(const ::tests::codegen::names::Twin& request,
                                   ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                                   ::ferry::StatusCallback done) {
   ::std::move(done)(this->class_(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::Coclass_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->class_(request, options));
 }
 
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::delete_(
@@ -479,6 +668,11 @@ void GreeterStubInterface::delete_(const ::tests::codegen::names::Twin& request,
   ::std::move(done)(this->delete_(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::Codelete_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->delete_(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::NULL_(
     const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::names::Twin reply;
@@ -499,6 +693,11 @@ void GreeterStubInterface::NULL_(const ::tests::codegen::names::Twin& request,
   ::std::move(done)(this->NULL_(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::CoNULL_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->NULL_(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::Greeter(
     const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::names::Twin reply;
@@ -517,6 +716,11 @@ void GreeterStubInterface::Greeter(const ::tests::codegen::names::Twin& request,
                                    ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                                    ::ferry::StatusCallback done) {
   ::std::move(done)(this->Greeter(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::CoGreeter(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Greeter(request, options));
 }
 
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::GreeterService__(
@@ -540,6 +744,11 @@ void GreeterStubInterface::GreeterService__(const ::tests::codegen::names::Twin&
   ::std::move(done)(this->GreeterService__(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::CoGreeterService__(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->GreeterService__(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::ferry_methods_(
     const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::names::Twin reply;
@@ -558,6 +767,11 @@ void GreeterStubInterface::ferry_methods_(const ::tests::codegen::names::Twin& r
                                           ::tests::codegen::names::Twin& reply,
                                           const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   ::std::move(done)(this->ferry_methods_(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::Coferry_methods_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->ferry_methods_(request, options));
 }
 
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::kGreeterMethods__(
@@ -581,6 +795,11 @@ void GreeterStubInterface::kGreeterMethods__(const ::tests::codegen::names::Twin
   ::std::move(done)(this->kGreeterMethods__(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::CokGreeterMethods__(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->kGreeterMethods__(request, options));
+}
+
 ::absl::StatusOr<GreeterStub> GreeterStubInterface::Service_(const ::tests::codegen::names::Service& request,
                                                              const ::ferry::CallOptions& options) {
   GreeterStub reply;
@@ -598,6 +817,11 @@ void GreeterStubInterface::Service_(const ::tests::codegen::names::Service& requ
 void GreeterStubInterface::Service_(const ::tests::codegen::names::Service& request, GreeterStub& reply,
                                     const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   ::std::move(done)(this->Service_(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<GreeterStub>> GreeterStubInterface::CoService_(
+    const ::tests::codegen::names::Service& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Service_(request, options));
 }
 
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::StartRun(
@@ -620,6 +844,11 @@ void GreeterStubInterface::StartRun(const ::tests::codegen::names::Twin& request
   ::std::move(done)(this->StartRun(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::CoStartRun(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->StartRun(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::Run(
     const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::names::Twin reply;
@@ -638,6 +867,11 @@ void GreeterStubInterface::Run(const ::tests::codegen::names::Twin& request,
                                ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                                ::ferry::StatusCallback done) {
   ::std::move(done)(this->Run(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::CoRun_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Run(request, options));
 }
 
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::CoRun(
@@ -660,6 +894,11 @@ void GreeterStubInterface::CoRun(const ::tests::codegen::names::Twin& request,
   ::std::move(done)(this->CoRun(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::CoCoRun(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->CoRun(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::run(
     const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::names::Twin reply;
@@ -678,6 +917,11 @@ void GreeterStubInterface::run(const ::tests::codegen::names::Twin& request,
                                ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                                ::ferry::StatusCallback done) {
   ::std::move(done)(this->run(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::Corun(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->run(request, options));
 }
 
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::run_(
@@ -700,6 +944,11 @@ void GreeterStubInterface::run_(const ::tests::codegen::names::Twin& request,
   ::std::move(done)(this->run_(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::Corun_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->run_(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::names::request> GreeterStubInterface::request(
     const ::tests::codegen::names::reply& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::names::request reply;
@@ -718,6 +967,11 @@ void GreeterStubInterface::request(const ::tests::codegen::names::reply& request
                                    ::tests::codegen::names::request& reply,
                                    const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   ::std::move(done)(this->request(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::request>> GreeterStubInterface::Corequest(
+    const ::tests::codegen::names::reply& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->request(request, options));
 }
 
 ::absl::StatusOr<::tests::codegen::names::reply> GreeterStubInterface::reply(
@@ -740,6 +994,11 @@ void GreeterStubInterface::reply(const ::tests::codegen::names::request& request
   ::std::move(done)(this->reply(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::reply>> GreeterStubInterface::Coreply(
+    const ::tests::codegen::names::request& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->reply(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::context(
     const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::names::Twin reply;
@@ -758,6 +1017,11 @@ void GreeterStubInterface::context(const ::tests::codegen::names::Twin& request,
                                    ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                                    ::ferry::StatusCallback done) {
   ::std::move(done)(this->context(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::Cocontext(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->context(request, options));
 }
 
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::status(
@@ -780,6 +1044,11 @@ void GreeterStubInterface::status(const ::tests::codegen::names::Twin& request,
   ::std::move(done)(this->status(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::Costatus(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->status(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::ferry(
     const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::names::Twin reply;
@@ -798,6 +1067,11 @@ void GreeterStubInterface::ferry(const ::tests::codegen::names::Twin& request,
                                  ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                                  ::ferry::StatusCallback done) {
   ::std::move(done)(this->ferry(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::Coferry(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->ferry(request, options));
 }
 
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::absl(
@@ -820,6 +1094,11 @@ void GreeterStubInterface::absl(const ::tests::codegen::names::Twin& request,
   ::std::move(done)(this->absl(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::Coabsl(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->absl(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::std(
     const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::names::Twin reply;
@@ -840,6 +1119,11 @@ void GreeterStubInterface::std(const ::tests::codegen::names::Twin& request,
   ::std::move(done)(this->std(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::Costd(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->std(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::names::Twin> GreeterStubInterface::Twin(
     const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::names::Twin reply;
@@ -858,6 +1142,11 @@ void GreeterStubInterface::Twin(const ::tests::codegen::names::Twin& request,
                                 ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                                 ::ferry::StatusCallback done) {
   ::std::move(done)(this->Twin(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStubInterface::CoTwin(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Twin(request, options));
 }
 
 GreeterStub__::GreeterStub__(::ferry::Channel& channel)
@@ -904,6 +1193,11 @@ void GreeterStub__::class__(const ::tests::codegen::names::class_& request, clas
   class___.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<class__if>> GreeterStub__::Coclass__(
+    const ::tests::codegen::names::class_& request, const ::ferry::CallOptions& options) {
+  return class___.CallTask(request, options);
+}
+
 ::absl::Status GreeterStub__::class_(const ::tests::codegen::names::Twin& request,
                                      ::tests::codegen::names::Twin& reply,
                                      const ::ferry::CallOptions& options) {
@@ -923,6 +1217,11 @@ void GreeterStub__::class_(const ::tests::codegen::names::Twin& request, const :
 void GreeterStub__::class_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                            const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   class____.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::Coclass_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return class____.CallTask(request, options);
 }
 
 ::absl::Status GreeterStub__::delete_(const ::tests::codegen::names::Twin& request,
@@ -947,6 +1246,11 @@ void GreeterStub__::delete_(const ::tests::codegen::names::Twin& request,
   delete__.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::Codelete_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return delete__.CallTask(request, options);
+}
+
 ::absl::Status GreeterStub__::NULL_(const ::tests::codegen::names::Twin& request,
                                     ::tests::codegen::names::Twin& reply,
                                     const ::ferry::CallOptions& options) {
@@ -966,6 +1270,11 @@ void GreeterStub__::NULL_(const ::tests::codegen::names::Twin& request, const ::
 void GreeterStub__::NULL_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                           const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   null_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::CoNULL_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return null_.CallTask(request, options);
 }
 
 ::absl::Status GreeterStub__::Greeter(const ::tests::codegen::names::Twin& request,
@@ -988,6 +1297,11 @@ void GreeterStub__::Greeter(const ::tests::codegen::names::Twin& request,
                             ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                             ::ferry::StatusCallback done) {
   greeter_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::CoGreeter(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return greeter_.CallTask(request, options);
 }
 
 ::absl::Status GreeterStub__::GreeterService__(const ::tests::codegen::names::Twin& request,
@@ -1013,6 +1327,11 @@ void GreeterStub__::GreeterService__(const ::tests::codegen::names::Twin& reques
   greeter_service__.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::CoGreeterService__(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return greeter_service__.CallTask(request, options);
+}
+
 ::absl::Status GreeterStub__::ferry_methods_(const ::tests::codegen::names::Twin& request,
                                              ::tests::codegen::names::Twin& reply,
                                              const ::ferry::CallOptions& options) {
@@ -1034,6 +1353,11 @@ void GreeterStub__::ferry_methods_(const ::tests::codegen::names::Twin& request,
                                    ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                                    ::ferry::StatusCallback done) {
   ferry_methods__.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::Coferry_methods_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ferry_methods__.CallTask(request, options);
 }
 
 ::absl::Status GreeterStub__::kGreeterMethods__(const ::tests::codegen::names::Twin& request,
@@ -1059,6 +1383,11 @@ void GreeterStub__::kGreeterMethods__(const ::tests::codegen::names::Twin& reque
   k_greeter_methods__.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::CokGreeterMethods__(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return k_greeter_methods__.CallTask(request, options);
+}
+
 ::absl::Status GreeterStub__::Service_(const ::tests::codegen::names::Service& request, GreeterStub& reply,
                                        const ::ferry::CallOptions& options) {
   return service_.Call(request, reply, options);
@@ -1077,6 +1406,11 @@ void GreeterStub__::Service_(const ::tests::codegen::names::Service& request,
 void GreeterStub__::Service_(const ::tests::codegen::names::Service& request, GreeterStub& reply,
                              const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   service_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<GreeterStub>> GreeterStub__::CoService_(
+    const ::tests::codegen::names::Service& request, const ::ferry::CallOptions& options) {
+  return service_.CallTask(request, options);
 }
 
 ::absl::Status GreeterStub__::StartRun(const ::tests::codegen::names::Twin& request,
@@ -1102,6 +1436,11 @@ void GreeterStub__::StartRun(const ::tests::codegen::names::Twin& request,
   start_run_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::CoStartRun(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return start_run_.CallTask(request, options);
+}
+
 ::absl::Status GreeterStub__::Run(const ::tests::codegen::names::Twin& request,
                                   ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options) {
   return run__.Call(request, reply, options);
@@ -1120,6 +1459,11 @@ void GreeterStub__::Run(const ::tests::codegen::names::Twin& request, const ::fe
 void GreeterStub__::Run(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                         const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   run__.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::CoRun_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return run__.CallTask(request, options);
 }
 
 ::absl::Status GreeterStub__::CoRun(const ::tests::codegen::names::Twin& request,
@@ -1143,6 +1487,11 @@ void GreeterStub__::CoRun(const ::tests::codegen::names::Twin& request, ::tests:
   co_run_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::CoCoRun(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return co_run_.CallTask(request, options);
+}
+
 ::absl::Status GreeterStub__::run(const ::tests::codegen::names::Twin& request,
                                   ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options) {
   return run___.Call(request, reply, options);
@@ -1161,6 +1510,11 @@ void GreeterStub__::run(const ::tests::codegen::names::Twin& request, const ::fe
 void GreeterStub__::run(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                         const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   run___.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::Corun(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return run___.CallTask(request, options);
 }
 
 ::absl::Status GreeterStub__::run_(const ::tests::codegen::names::Twin& request,
@@ -1182,6 +1536,11 @@ void GreeterStub__::run_(const ::tests::codegen::names::Twin& request, const ::f
 void GreeterStub__::run_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                          const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   run____.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::Corun_(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return run____.CallTask(request, options);
 }
 
 ::absl::Status GreeterStub__::request(const ::tests::codegen::names::reply& request,
@@ -1207,6 +1566,11 @@ void GreeterStub__::request(const ::tests::codegen::names::reply& request,
   request_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::request>> GreeterStub__::Corequest(
+    const ::tests::codegen::names::reply& request, const ::ferry::CallOptions& options) {
+  return request_.CallTask(request, options);
+}
+
 ::absl::Status GreeterStub__::reply(const ::tests::codegen::names::request& request,
                                     ::tests::codegen::names::reply& reply,
                                     const ::ferry::CallOptions& options) {
@@ -1228,6 +1592,11 @@ void GreeterStub__::reply(const ::tests::codegen::names::request& request,
                           ::tests::codegen::names::reply& reply, const ::ferry::CallOptions& options,
                           ::ferry::StatusCallback done) {
   reply_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::reply>> GreeterStub__::Coreply(
+    const ::tests::codegen::names::request& request, const ::ferry::CallOptions& options) {
+  return reply_.CallTask(request, options);
 }
 
 ::absl::Status GreeterStub__::context(const ::tests::codegen::names::Twin& request,
@@ -1252,6 +1621,11 @@ void GreeterStub__::context(const ::tests::codegen::names::Twin& request,
   context_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::Cocontext(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return context_.CallTask(request, options);
+}
+
 ::absl::Status GreeterStub__::status(const ::tests::codegen::names::Twin& request,
                                      ::tests::codegen::names::Twin& reply,
                                      const ::ferry::CallOptions& options) {
@@ -1271,6 +1645,11 @@ void GreeterStub__::status(const ::tests::codegen::names::Twin& request, const :
 void GreeterStub__::status(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                            const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   status_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::Costatus(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return status_.CallTask(request, options);
 }
 
 ::absl::Status GreeterStub__::ferry(const ::tests::codegen::names::Twin& request,
@@ -1294,6 +1673,11 @@ void GreeterStub__::ferry(const ::tests::codegen::names::Twin& request, ::tests:
   ferry_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::Coferry(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return ferry_.CallTask(request, options);
+}
+
 ::absl::Status GreeterStub__::absl(const ::tests::codegen::names::Twin& request,
                                    ::tests::codegen::names::Twin& reply,
                                    const ::ferry::CallOptions& options) {
@@ -1315,6 +1699,11 @@ void GreeterStub__::absl(const ::tests::codegen::names::Twin& request, ::tests::
   absl_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::Coabsl(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return absl_.CallTask(request, options);
+}
+
 ::absl::Status GreeterStub__::std(const ::tests::codegen::names::Twin& request,
                                   ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options) {
   return std_.Call(request, reply, options);
@@ -1333,6 +1722,11 @@ void GreeterStub__::std(const ::tests::codegen::names::Twin& request, const ::fe
 void GreeterStub__::std(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                         const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   std_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::Costd(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return std_.CallTask(request, options);
 }
 
 ::absl::Status GreeterStub__::Twin(const ::tests::codegen::names::Twin& request,
@@ -1356,12 +1750,24 @@ void GreeterStub__::Twin(const ::tests::codegen::names::Twin& request, ::tests::
   twin_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> GreeterStub__::CoTwin(
+    const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options) {
+  return twin_.CallTask(request, options);
+}
+
 ::absl::Status namespaceService::Run(::ferry::ServerContext& /*context*/, const Twin& /*request*/,
                                      Twin& /*reply*/) {
   return ::ferry::UnimplementedMethod(knamespaceMethods[0]);
 }
 
+::ferry::Task<::absl::Status> namespaceService::CoRun(::ferry::ServerContext& /*context*/,
+                                                      const Twin& /*request*/, Twin& /*reply*/) {
+  return {};
+}
+
 void namespaceService::StartRun(::ferry::UnaryCall<Twin, Twin> call) {
+  ::ferry::Task<::absl::Status> task = this->CoRun(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Run(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -1390,6 +1796,11 @@ void namespaceStubInterface::Run(const Twin& request, Twin& reply, const ::ferry
   ::std::move(done)(this->Run(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Twin>> namespaceStubInterface::CoRun(const Twin& request,
+                                                                    const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Run(request, options));
+}
+
 namespaceStub::namespaceStub(::ferry::Channel& channel) : run_(channel, knamespaceMethods[0]) {}
 
 ::absl::Status namespaceStub::Run(const Twin& request, Twin& reply, const ::ferry::CallOptions& options) {
@@ -1408,6 +1819,11 @@ void namespaceStub::Run(const Twin& request, const ::ferry::CallOptions& options
 void namespaceStub::Run(const Twin& request, Twin& reply, const ::ferry::CallOptions& options,
                         ::ferry::StatusCallback done) {
   run_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<Twin>> namespaceStub::CoRun(const Twin& request,
+                                                           const ::ferry::CallOptions& options) {
+  return run_.CallTask(request, options);
 }
 
 }  // namespace tests::codegen::names

@@ -9,6 +9,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/names.pb.h"
 
 namespace tests::codegen::names {
@@ -21,11 +22,19 @@ class GreeterService_ : public ::ferry::Service {
   // Keywords and the like.
   virtual ::absl::Status class__(::ferry::ServerContext& context,
                                  const ::tests::codegen::names::class_& request, class__if& reply);
+  // Override this instead of class__ to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Coclass__(::ferry::ServerContext& context,
+                                                  const ::tests::codegen::names::class_& request,
+                                                  class__if& reply);
   // Override this instead of class__ to finish calls later, or on another thread.
   virtual void Startclass__(::ferry::UnaryCall<::tests::codegen::names::class_, class__if> call);
 
   virtual ::absl::Status class_(::ferry::ServerContext& context, const ::tests::codegen::names::Twin& request,
                                 ::tests::codegen::names::Twin& reply);
+  // Override this instead of class_ to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Coclass_(::ferry::ServerContext& context,
+                                                 const ::tests::codegen::names::Twin& request,
+                                                 ::tests::codegen::names::Twin& reply);
   // Override this instead of class_ to finish calls later, or on another thread.
   virtual void Startclass_(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
@@ -33,12 +42,20 @@ class GreeterService_ : public ::ferry::Service {
   virtual ::absl::Status delete_(::ferry::ServerContext& context,
                                  const ::tests::codegen::names::Twin& request,
                                  ::tests::codegen::names::Twin& reply);
+  // Override this instead of delete_ to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Codelete_(::ferry::ServerContext& context,
+                                                  const ::tests::codegen::names::Twin& request,
+                                                  ::tests::codegen::names::Twin& reply);
   // Override this instead of delete_ to finish calls later, or on another thread.
   virtual void Startdelete_(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
 
   virtual ::absl::Status NULL_(::ferry::ServerContext& context, const ::tests::codegen::names::Twin& request,
                                ::tests::codegen::names::Twin& reply);
+  // Override this instead of NULL_ to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoNULL_(::ferry::ServerContext& context,
+                                                const ::tests::codegen::names::Twin& request,
+                                                ::tests::codegen::names::Twin& reply);
   // Override this instead of NULL_ to finish calls later, or on another thread.
   virtual void StartNULL_(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
@@ -47,6 +64,10 @@ class GreeterService_ : public ::ferry::Service {
   virtual ::absl::Status Greeter(::ferry::ServerContext& context,
                                  const ::tests::codegen::names::Twin& request,
                                  ::tests::codegen::names::Twin& reply);
+  // Override this instead of Greeter to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoGreeter(::ferry::ServerContext& context,
+                                                  const ::tests::codegen::names::Twin& request,
+                                                  ::tests::codegen::names::Twin& reply);
   // Override this instead of Greeter to finish calls later, or on another thread.
   virtual void StartGreeter(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
@@ -54,6 +75,10 @@ class GreeterService_ : public ::ferry::Service {
   virtual ::absl::Status GreeterService__(::ferry::ServerContext& context,
                                           const ::tests::codegen::names::Twin& request,
                                           ::tests::codegen::names::Twin& reply);
+  // Override this instead of GreeterService__ to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoGreeterService__(::ferry::ServerContext& context,
+                                                           const ::tests::codegen::names::Twin& request,
+                                                           ::tests::codegen::names::Twin& reply);
   // Override this instead of GreeterService__ to finish calls later, or on another thread.
   virtual void StartGreeterService__(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
@@ -61,6 +86,10 @@ class GreeterService_ : public ::ferry::Service {
   virtual ::absl::Status ferry_methods_(::ferry::ServerContext& context,
                                         const ::tests::codegen::names::Twin& request,
                                         ::tests::codegen::names::Twin& reply);
+  // Override this instead of ferry_methods_ to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Coferry_methods_(::ferry::ServerContext& context,
+                                                         const ::tests::codegen::names::Twin& request,
+                                                         ::tests::codegen::names::Twin& reply);
   // Override this instead of ferry_methods_ to finish calls later, or on another thread.
   virtual void Startferry_methods_(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
@@ -68,12 +97,20 @@ class GreeterService_ : public ::ferry::Service {
   virtual ::absl::Status kGreeterMethods__(::ferry::ServerContext& context,
                                            const ::tests::codegen::names::Twin& request,
                                            ::tests::codegen::names::Twin& reply);
+  // Override this instead of kGreeterMethods__ to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CokGreeterMethods__(::ferry::ServerContext& context,
+                                                            const ::tests::codegen::names::Twin& request,
+                                                            ::tests::codegen::names::Twin& reply);
   // Override this instead of kGreeterMethods__ to finish calls later, or on another thread.
   virtual void StartkGreeterMethods__(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
 
   virtual ::absl::Status Service_(::ferry::ServerContext& context,
                                   const ::tests::codegen::names::Service& request, GreeterStub& reply);
+  // Override this instead of Service_ to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoService_(::ferry::ServerContext& context,
+                                                   const ::tests::codegen::names::Service& request,
+                                                   GreeterStub& reply);
   // Override this instead of Service_ to finish calls later, or on another thread.
   virtual void StartService_(::ferry::UnaryCall<::tests::codegen::names::Service, GreeterStub> call);
 
@@ -81,30 +118,50 @@ class GreeterService_ : public ::ferry::Service {
   virtual ::absl::Status StartRun(::ferry::ServerContext& context,
                                   const ::tests::codegen::names::Twin& request,
                                   ::tests::codegen::names::Twin& reply);
+  // Override this instead of StartRun to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoStartRun(::ferry::ServerContext& context,
+                                                   const ::tests::codegen::names::Twin& request,
+                                                   ::tests::codegen::names::Twin& reply);
   // Override this instead of StartRun to finish calls later, or on another thread.
   virtual void StartStartRun(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
 
   virtual ::absl::Status Run(::ferry::ServerContext& context, const ::tests::codegen::names::Twin& request,
                              ::tests::codegen::names::Twin& reply);
+  // Override this instead of Run to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoRun_(::ferry::ServerContext& context,
+                                               const ::tests::codegen::names::Twin& request,
+                                               ::tests::codegen::names::Twin& reply);
   // Override this instead of Run to finish calls later, or on another thread.
   virtual void StartRun_(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
 
   virtual ::absl::Status CoRun(::ferry::ServerContext& context, const ::tests::codegen::names::Twin& request,
                                ::tests::codegen::names::Twin& reply);
+  // Override this instead of CoRun to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoCoRun(::ferry::ServerContext& context,
+                                                const ::tests::codegen::names::Twin& request,
+                                                ::tests::codegen::names::Twin& reply);
   // Override this instead of CoRun to finish calls later, or on another thread.
   virtual void StartCoRun(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
 
   virtual ::absl::Status run(::ferry::ServerContext& context, const ::tests::codegen::names::Twin& request,
                              ::tests::codegen::names::Twin& reply);
+  // Override this instead of run to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Corun(::ferry::ServerContext& context,
+                                              const ::tests::codegen::names::Twin& request,
+                                              ::tests::codegen::names::Twin& reply);
   // Override this instead of run to finish calls later, or on another thread.
   virtual void Startrun(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
 
   virtual ::absl::Status run_(::ferry::ServerContext& context, const ::tests::codegen::names::Twin& request,
                               ::tests::codegen::names::Twin& reply);
+  // Override this instead of run_ to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Corun_(::ferry::ServerContext& context,
+                                               const ::tests::codegen::names::Twin& request,
+                                               ::tests::codegen::names::Twin& reply);
   // Override this instead of run_ to finish calls later, or on another thread.
   virtual void Startrun_(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
@@ -113,6 +170,10 @@ class GreeterService_ : public ::ferry::Service {
   virtual ::absl::Status request(::ferry::ServerContext& context,
                                  const ::tests::codegen::names::reply& request,
                                  ::tests::codegen::names::request& reply);
+  // Override this instead of request to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Corequest(::ferry::ServerContext& context,
+                                                  const ::tests::codegen::names::reply& request,
+                                                  ::tests::codegen::names::request& reply);
   // Override this instead of request to finish calls later, or on another thread.
   virtual void Startrequest(
       ::ferry::UnaryCall<::tests::codegen::names::reply, ::tests::codegen::names::request> call);
@@ -120,6 +181,10 @@ class GreeterService_ : public ::ferry::Service {
   virtual ::absl::Status reply(::ferry::ServerContext& context,
                                const ::tests::codegen::names::request& request,
                                ::tests::codegen::names::reply& reply);
+  // Override this instead of reply to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Coreply(::ferry::ServerContext& context,
+                                                const ::tests::codegen::names::request& request,
+                                                ::tests::codegen::names::reply& reply);
   // Override this instead of reply to finish calls later, or on another thread.
   virtual void Startreply(
       ::ferry::UnaryCall<::tests::codegen::names::request, ::tests::codegen::names::reply> call);
@@ -127,30 +192,50 @@ class GreeterService_ : public ::ferry::Service {
   virtual ::absl::Status context(::ferry::ServerContext& context,
                                  const ::tests::codegen::names::Twin& request,
                                  ::tests::codegen::names::Twin& reply);
+  // Override this instead of context to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Cocontext(::ferry::ServerContext& context,
+                                                  const ::tests::codegen::names::Twin& request,
+                                                  ::tests::codegen::names::Twin& reply);
   // Override this instead of context to finish calls later, or on another thread.
   virtual void Startcontext(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
 
   virtual ::absl::Status status(::ferry::ServerContext& context, const ::tests::codegen::names::Twin& request,
                                 ::tests::codegen::names::Twin& reply);
+  // Override this instead of status to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Costatus(::ferry::ServerContext& context,
+                                                 const ::tests::codegen::names::Twin& request,
+                                                 ::tests::codegen::names::Twin& reply);
   // Override this instead of status to finish calls later, or on another thread.
   virtual void Startstatus(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
 
   virtual ::absl::Status ferry(::ferry::ServerContext& context, const ::tests::codegen::names::Twin& request,
                                ::tests::codegen::names::Twin& reply);
+  // Override this instead of ferry to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Coferry(::ferry::ServerContext& context,
+                                                const ::tests::codegen::names::Twin& request,
+                                                ::tests::codegen::names::Twin& reply);
   // Override this instead of ferry to finish calls later, or on another thread.
   virtual void Startferry(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
 
   virtual ::absl::Status absl(::ferry::ServerContext& context, const ::tests::codegen::names::Twin& request,
                               ::tests::codegen::names::Twin& reply);
+  // Override this instead of absl to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Coabsl(::ferry::ServerContext& context,
+                                               const ::tests::codegen::names::Twin& request,
+                                               ::tests::codegen::names::Twin& reply);
   // Override this instead of absl to finish calls later, or on another thread.
   virtual void Startabsl(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
 
   virtual ::absl::Status std(::ferry::ServerContext& context, const ::tests::codegen::names::Twin& request,
                              ::tests::codegen::names::Twin& reply);
+  // Override this instead of std to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> Costd(::ferry::ServerContext& context,
+                                              const ::tests::codegen::names::Twin& request,
+                                              ::tests::codegen::names::Twin& reply);
   // Override this instead of std to finish calls later, or on another thread.
   virtual void Startstd(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
@@ -158,6 +243,10 @@ class GreeterService_ : public ::ferry::Service {
   // A type of the same name.
   virtual ::absl::Status Twin(::ferry::ServerContext& context, const ::tests::codegen::names::Twin& request,
                               ::tests::codegen::names::Twin& reply);
+  // Override this instead of Twin to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoTwin(::ferry::ServerContext& context,
+                                               const ::tests::codegen::names::Twin& request,
+                                               ::tests::codegen::names::Twin& reply);
   // Override this instead of Twin to finish calls later, or on another thread.
   virtual void StartTwin(
       ::ferry::UnaryCall<::tests::codegen::names::Twin, ::tests::codegen::names::Twin> call);
@@ -166,8 +255,8 @@ class GreeterService_ : public ::ferry::Service {
 };
 
 // GreeterStubInterface is the client's side of tests.codegen.names.Greeter. Take it as a parameter where you
-// make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback, with
-// a fresh reply or into yours.
+// make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback, with
+// a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // GreeterStubInterface::class__;`. Its callbacks run before the call returns.
@@ -184,6 +273,8 @@ class GreeterStubInterface {
                        ::ferry::ReplyCallback<class__if> done);
   virtual void class__(const ::tests::codegen::names::class_& request, class__if& reply,
                        const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<class__if>> Coclass__(const ::tests::codegen::names::class_& request,
+                                                               const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status class_(const ::tests::codegen::names::Twin& request,
                                 ::tests::codegen::names::Twin& reply,
@@ -194,6 +285,8 @@ class GreeterStubInterface {
                       ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void class_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                       const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Coclass_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status delete_(const ::tests::codegen::names::Twin& request,
                                  ::tests::codegen::names::Twin& reply,
@@ -204,6 +297,8 @@ class GreeterStubInterface {
                        ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void delete_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                        const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Codelete_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status NULL_(const ::tests::codegen::names::Twin& request,
                                ::tests::codegen::names::Twin& reply,
@@ -214,6 +309,8 @@ class GreeterStubInterface {
                      ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void NULL_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                      const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoNULL_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   // Names of the classes, and of what they have.
   virtual ::absl::Status Greeter(const ::tests::codegen::names::Twin& request,
@@ -225,6 +322,8 @@ class GreeterStubInterface {
                        ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void Greeter(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                        const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoGreeter(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status GreeterService__(const ::tests::codegen::names::Twin& request,
                                           ::tests::codegen::names::Twin& reply,
@@ -237,6 +336,8 @@ class GreeterStubInterface {
   virtual void GreeterService__(const ::tests::codegen::names::Twin& request,
                                 ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                                 ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoGreeterService__(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status ferry_methods_(const ::tests::codegen::names::Twin& request,
                                         ::tests::codegen::names::Twin& reply,
@@ -249,6 +350,8 @@ class GreeterStubInterface {
   virtual void ferry_methods_(const ::tests::codegen::names::Twin& request,
                               ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                               ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Coferry_methods_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status kGreeterMethods__(const ::tests::codegen::names::Twin& request,
                                            ::tests::codegen::names::Twin& reply,
@@ -261,6 +364,8 @@ class GreeterStubInterface {
   virtual void kGreeterMethods__(const ::tests::codegen::names::Twin& request,
                                  ::tests::codegen::names::Twin& reply, const ::ferry::CallOptions& options,
                                  ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CokGreeterMethods__(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status Service_(const ::tests::codegen::names::Service& request, GreeterStub& reply,
                                   const ::ferry::CallOptions& options = {}) = 0;
@@ -270,6 +375,8 @@ class GreeterStubInterface {
                         ::ferry::ReplyCallback<GreeterStub> done);
   virtual void Service_(const ::tests::codegen::names::Service& request, GreeterStub& reply,
                         const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<GreeterStub>> CoService_(
+      const ::tests::codegen::names::Service& request, const ::ferry::CallOptions& options = {});
 
   // Names derived from other methods', whichever comes first.
   virtual ::absl::Status StartRun(const ::tests::codegen::names::Twin& request,
@@ -281,6 +388,8 @@ class GreeterStubInterface {
                         ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void StartRun(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                         const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoStartRun(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status Run(const ::tests::codegen::names::Twin& request,
                              ::tests::codegen::names::Twin& reply,
@@ -291,6 +400,8 @@ class GreeterStubInterface {
                    ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void Run(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                    const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoRun_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status CoRun(const ::tests::codegen::names::Twin& request,
                                ::tests::codegen::names::Twin& reply,
@@ -301,6 +412,8 @@ class GreeterStubInterface {
                      ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void CoRun(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                      const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoCoRun(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status run(const ::tests::codegen::names::Twin& request,
                              ::tests::codegen::names::Twin& reply,
@@ -311,6 +424,8 @@ class GreeterStubInterface {
                    ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void run(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                    const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Corun(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status run_(const ::tests::codegen::names::Twin& request,
                               ::tests::codegen::names::Twin& reply,
@@ -321,6 +436,8 @@ class GreeterStubInterface {
                     ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void run_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                     const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Corun_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   // Parameters and namespaces.
   virtual ::absl::Status request(const ::tests::codegen::names::reply& request,
@@ -332,6 +449,8 @@ class GreeterStubInterface {
                        ::ferry::ReplyCallback<::tests::codegen::names::request> done);
   virtual void request(const ::tests::codegen::names::reply& request, ::tests::codegen::names::request& reply,
                        const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::request>> Corequest(
+      const ::tests::codegen::names::reply& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status reply(const ::tests::codegen::names::request& request,
                                ::tests::codegen::names::reply& reply,
@@ -342,6 +461,8 @@ class GreeterStubInterface {
                      ::ferry::ReplyCallback<::tests::codegen::names::reply> done);
   virtual void reply(const ::tests::codegen::names::request& request, ::tests::codegen::names::reply& reply,
                      const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::reply>> Coreply(
+      const ::tests::codegen::names::request& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status context(const ::tests::codegen::names::Twin& request,
                                  ::tests::codegen::names::Twin& reply,
@@ -352,6 +473,8 @@ class GreeterStubInterface {
                        ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void context(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                        const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Cocontext(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status status(const ::tests::codegen::names::Twin& request,
                                 ::tests::codegen::names::Twin& reply,
@@ -362,6 +485,8 @@ class GreeterStubInterface {
                       ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void status(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                       const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Costatus(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status ferry(const ::tests::codegen::names::Twin& request,
                                ::tests::codegen::names::Twin& reply,
@@ -372,6 +497,8 @@ class GreeterStubInterface {
                      ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void ferry(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                      const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Coferry(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status absl(const ::tests::codegen::names::Twin& request,
                               ::tests::codegen::names::Twin& reply,
@@ -382,6 +509,8 @@ class GreeterStubInterface {
                     ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void absl(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                     const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Coabsl(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status std(const ::tests::codegen::names::Twin& request,
                              ::tests::codegen::names::Twin& reply,
@@ -392,6 +521,8 @@ class GreeterStubInterface {
                    ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void std(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                    const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Costd(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 
   // A type of the same name.
   virtual ::absl::Status Twin(const ::tests::codegen::names::Twin& request,
@@ -403,6 +534,8 @@ class GreeterStubInterface {
                     ::ferry::ReplyCallback<::tests::codegen::names::Twin> done);
   virtual void Twin(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                     const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoTwin(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {});
 };
 
 // GreeterStub__ calls tests.codegen.names.Greeter over a channel, which must outlive it. A value, cheap to
@@ -419,6 +552,8 @@ class GreeterStub__ final : public GreeterStubInterface {
                ::ferry::ReplyCallback<class__if> done) override;
   void class__(const ::tests::codegen::names::class_& request, class__if& reply,
                const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<class__if>> Coclass__(const ::tests::codegen::names::class_& request,
+                                                       const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status class_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                         const ::ferry::CallOptions& options = {}) override;
@@ -428,6 +563,8 @@ class GreeterStub__ final : public GreeterStubInterface {
               ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void class_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
               const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Coclass_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status delete_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                          const ::ferry::CallOptions& options = {}) override;
@@ -437,6 +574,8 @@ class GreeterStub__ final : public GreeterStubInterface {
                ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void delete_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Codelete_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status NULL_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                        const ::ferry::CallOptions& options = {}) override;
@@ -446,6 +585,8 @@ class GreeterStub__ final : public GreeterStubInterface {
              ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void NULL_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
              const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoNULL_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status Greeter(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                          const ::ferry::CallOptions& options = {}) override;
@@ -455,6 +596,8 @@ class GreeterStub__ final : public GreeterStubInterface {
                ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void Greeter(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoGreeter(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status GreeterService__(const ::tests::codegen::names::Twin& request,
                                   ::tests::codegen::names::Twin& reply,
@@ -465,6 +608,8 @@ class GreeterStub__ final : public GreeterStubInterface {
                         ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void GreeterService__(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                         const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoGreeterService__(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status ferry_methods_(const ::tests::codegen::names::Twin& request,
                                 ::tests::codegen::names::Twin& reply,
@@ -475,6 +620,8 @@ class GreeterStub__ final : public GreeterStubInterface {
                       ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void ferry_methods_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                       const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Coferry_methods_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status kGreeterMethods__(const ::tests::codegen::names::Twin& request,
                                    ::tests::codegen::names::Twin& reply,
@@ -485,6 +632,8 @@ class GreeterStub__ final : public GreeterStubInterface {
                          ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void kGreeterMethods__(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                          const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CokGreeterMethods__(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status Service_(const ::tests::codegen::names::Service& request, GreeterStub& reply,
                           const ::ferry::CallOptions& options = {}) override;
@@ -494,6 +643,8 @@ class GreeterStub__ final : public GreeterStubInterface {
                 ::ferry::ReplyCallback<GreeterStub> done) override;
   void Service_(const ::tests::codegen::names::Service& request, GreeterStub& reply,
                 const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<GreeterStub>> CoService_(const ::tests::codegen::names::Service& request,
+                                                          const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status StartRun(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                           const ::ferry::CallOptions& options = {}) override;
@@ -503,6 +654,8 @@ class GreeterStub__ final : public GreeterStubInterface {
                 ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void StartRun(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                 const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoStartRun(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status Run(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                      const ::ferry::CallOptions& options = {}) override;
@@ -512,6 +665,8 @@ class GreeterStub__ final : public GreeterStubInterface {
            ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void Run(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
            const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoRun_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status CoRun(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                        const ::ferry::CallOptions& options = {}) override;
@@ -521,6 +676,8 @@ class GreeterStub__ final : public GreeterStubInterface {
              ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void CoRun(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
              const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoCoRun(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status run(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                      const ::ferry::CallOptions& options = {}) override;
@@ -530,6 +687,8 @@ class GreeterStub__ final : public GreeterStubInterface {
            ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void run(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
            const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Corun(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status run_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                       const ::ferry::CallOptions& options = {}) override;
@@ -539,6 +698,8 @@ class GreeterStub__ final : public GreeterStubInterface {
             ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void run_(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
             const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Corun_(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status request(const ::tests::codegen::names::reply& request,
                          ::tests::codegen::names::request& reply,
@@ -549,6 +710,8 @@ class GreeterStub__ final : public GreeterStubInterface {
                ::ferry::ReplyCallback<::tests::codegen::names::request> done) override;
   void request(const ::tests::codegen::names::reply& request, ::tests::codegen::names::request& reply,
                const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::request>> Corequest(
+      const ::tests::codegen::names::reply& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status reply(const ::tests::codegen::names::request& request, ::tests::codegen::names::reply& reply,
                        const ::ferry::CallOptions& options = {}) override;
@@ -558,6 +721,8 @@ class GreeterStub__ final : public GreeterStubInterface {
              ::ferry::ReplyCallback<::tests::codegen::names::reply> done) override;
   void reply(const ::tests::codegen::names::request& request, ::tests::codegen::names::reply& reply,
              const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::reply>> Coreply(
+      const ::tests::codegen::names::request& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status context(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                          const ::ferry::CallOptions& options = {}) override;
@@ -567,6 +732,8 @@ class GreeterStub__ final : public GreeterStubInterface {
                ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void context(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Cocontext(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status status(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                         const ::ferry::CallOptions& options = {}) override;
@@ -576,6 +743,8 @@ class GreeterStub__ final : public GreeterStubInterface {
               ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void status(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
               const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Costatus(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status ferry(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                        const ::ferry::CallOptions& options = {}) override;
@@ -585,6 +754,8 @@ class GreeterStub__ final : public GreeterStubInterface {
              ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void ferry(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
              const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Coferry(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status absl(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                       const ::ferry::CallOptions& options = {}) override;
@@ -594,6 +765,8 @@ class GreeterStub__ final : public GreeterStubInterface {
             ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void absl(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
             const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Coabsl(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status std(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                      const ::ferry::CallOptions& options = {}) override;
@@ -603,6 +776,8 @@ class GreeterStub__ final : public GreeterStubInterface {
            ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void std(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
            const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> Costd(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status Twin(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
                       const ::ferry::CallOptions& options = {}) override;
@@ -612,6 +787,8 @@ class GreeterStub__ final : public GreeterStubInterface {
             ::ferry::ReplyCallback<::tests::codegen::names::Twin> done) override;
   void Twin(const ::tests::codegen::names::Twin& request, ::tests::codegen::names::Twin& reply,
             const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::names::Twin>> CoTwin(
+      const ::tests::codegen::names::Twin& request, const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<::tests::codegen::names::class_, class__if> class___;
@@ -644,6 +821,9 @@ class GreeterStub__ final : public GreeterStubInterface {
 class namespaceService : public ::ferry::Service {
  public:
   virtual ::absl::Status Run(::ferry::ServerContext& context, const Twin& request, Twin& reply);
+  // Override this instead of Run to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoRun(::ferry::ServerContext& context, const Twin& request,
+                                              Twin& reply);
   // Override this instead of Run to finish calls later, or on another thread.
   virtual void StartRun(::ferry::UnaryCall<Twin, Twin> call);
 
@@ -651,8 +831,8 @@ class namespaceService : public ::ferry::Service {
 };
 
 // namespaceStubInterface is the client's side of tests.codegen.names.namespace. Take it as a parameter where
-// you make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback,
-// with a fresh reply or into yours.
+// you make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback,
+// with a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // namespaceStubInterface::Run;`. Its callbacks run before the call returns.
@@ -666,6 +846,8 @@ class namespaceStubInterface {
                    ::ferry::ReplyCallback<Twin> done);
   virtual void Run(const Twin& request, Twin& reply, const ::ferry::CallOptions& options,
                    ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Twin>> CoRun(const Twin& request,
+                                                      const ::ferry::CallOptions& options = {});
 };
 
 // namespaceStub calls tests.codegen.names.namespace over a channel, which must outlive it. A value, cheap to
@@ -680,6 +862,8 @@ class namespaceStub final : public namespaceStubInterface {
            ::ferry::ReplyCallback<Twin> done) override;
   void Run(const Twin& request, Twin& reply, const ::ferry::CallOptions& options,
            ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Twin>> CoRun(const Twin& request,
+                                              const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<Twin, Twin> run_;

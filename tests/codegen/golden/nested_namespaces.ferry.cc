@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 namespace tests::codegen::ferry::absl::std {
 
 namespace {
@@ -22,7 +24,14 @@ static_assert(kNestedMethods[0].id == ::ferry::MethodId(kNestedMethods[0].full_n
   return ::ferry::UnimplementedMethod(kNestedMethods[0]);
 }
 
+::ferry::Task<::absl::Status> NestedService::CoRun(::ferry::ServerContext& /*context*/,
+                                                   const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void NestedService::StartRun(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoRun(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Run(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -51,6 +60,11 @@ void NestedStubInterface::Run(const Text& request, Text& reply, const ::ferry::C
   ::std::move(done)(this->Run(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> NestedStubInterface::CoRun(const Text& request,
+                                                                 const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Run(request, options));
+}
+
 NestedStub::NestedStub(::ferry::Channel& channel) : run_(channel, kNestedMethods[0]) {}
 
 ::absl::Status NestedStub::Run(const Text& request, Text& reply, const ::ferry::CallOptions& options) {
@@ -69,6 +83,11 @@ void NestedStub::Run(const Text& request, const ::ferry::CallOptions& options,
 void NestedStub::Run(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                      ::ferry::StatusCallback done) {
   run_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<Text>> NestedStub::CoRun(const Text& request,
+                                                        const ::ferry::CallOptions& options) {
+  return run_.CallTask(request, options);
 }
 
 }  // namespace tests::codegen::ferry::absl::std

@@ -9,6 +9,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/nested_namespaces.pb.h"
 
 namespace tests::codegen::ferry::absl::std {
@@ -19,6 +20,9 @@ namespace tests::codegen::ferry::absl::std {
 class NestedService : public ::ferry::Service {
  public:
   virtual ::absl::Status Run(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Run to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoRun(::ferry::ServerContext& context, const Text& request,
+                                              Text& reply);
   // Override this instead of Run to finish calls later, or on another thread.
   virtual void StartRun(::ferry::UnaryCall<Text, Text> call);
 
@@ -26,8 +30,8 @@ class NestedService : public ::ferry::Service {
 };
 
 // NestedStubInterface is the client's side of tests.codegen.ferry.absl.std.Nested. Take it as a parameter
-// where you make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a
-// callback, with a fresh reply or into yours.
+// where you make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a
+// callback, with a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // NestedStubInterface::Run;`. Its callbacks run before the call returns.
@@ -41,6 +45,8 @@ class NestedStubInterface {
                    ::ferry::ReplyCallback<Text> done);
   virtual void Run(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                    ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoRun(const Text& request,
+                                                      const ::ferry::CallOptions& options = {});
 };
 
 // NestedStub calls tests.codegen.ferry.absl.std.Nested over a channel, which must outlive it. A value, cheap
@@ -55,6 +61,8 @@ class NestedStub final : public NestedStubInterface {
            ::ferry::ReplyCallback<Text> done) override;
   void Run(const Text& request, Text& reply, const ::ferry::CallOptions& options,
            ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoRun(const Text& request,
+                                              const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<Text, Text> run_;

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 namespace {
 
 constexpr ::ferry::MethodDescriptor kCodegenTestEchoMethods[] = {
@@ -25,7 +27,15 @@ static_assert(kCodegenTestEchoMethods[1].id == ::ferry::MethodId(kCodegenTestEch
   return ::ferry::UnimplementedMethod(kCodegenTestEchoMethods[0]);
 }
 
+::ferry::Task<::absl::Status> CodegenTestEchoService::CoEcho(::ferry::ServerContext& /*context*/,
+                                                             const CodegenTestText& /*request*/,
+                                                             CodegenTestText& /*reply*/) {
+  return {};
+}
+
 void CodegenTestEchoService::StartEcho(::ferry::UnaryCall<CodegenTestText, CodegenTestText> call) {
+  ::ferry::Task<::absl::Status> task = this->CoEcho(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Echo(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -36,8 +46,16 @@ void CodegenTestEchoService::StartEcho(::ferry::UnaryCall<CodegenTestText, Codeg
   return ::ferry::UnimplementedMethod(kCodegenTestEchoMethods[1]);
 }
 
+::ferry::Task<::absl::Status> CodegenTestEchoService::CoLook(
+    ::ferry::ServerContext& /*context*/, const ::tests::codegen::everyday::Key& /*request*/,
+    ::tests::codegen::everyday::Key_Range& /*reply*/) {
+  return {};
+}
+
 void CodegenTestEchoService::StartLook(
     ::ferry::UnaryCall<::tests::codegen::everyday::Key, ::tests::codegen::everyday::Key_Range> call) {
+  ::ferry::Task<::absl::Status> task = this->CoLook(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Look(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -68,6 +86,11 @@ void CodegenTestEchoStubInterface::Echo(const CodegenTestText& request, CodegenT
   ::std::move(done)(this->Echo(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<CodegenTestText>> CodegenTestEchoStubInterface::CoEcho(
+    const CodegenTestText& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Echo(request, options));
+}
+
 ::absl::StatusOr<::tests::codegen::everyday::Key_Range> CodegenTestEchoStubInterface::Look(
     const ::tests::codegen::everyday::Key& request, const ::ferry::CallOptions& options) {
   ::tests::codegen::everyday::Key_Range reply;
@@ -86,6 +109,11 @@ void CodegenTestEchoStubInterface::Look(const ::tests::codegen::everyday::Key& r
                                         ::tests::codegen::everyday::Key_Range& reply,
                                         const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   ::std::move(done)(this->Look(request, reply, options));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::everyday::Key_Range>> CodegenTestEchoStubInterface::CoLook(
+    const ::tests::codegen::everyday::Key& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Look(request, options));
 }
 
 CodegenTestEchoStub::CodegenTestEchoStub(::ferry::Channel& channel)
@@ -111,6 +139,11 @@ void CodegenTestEchoStub::Echo(const CodegenTestText& request, CodegenTestText& 
   echo_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<CodegenTestText>> CodegenTestEchoStub::CoEcho(
+    const CodegenTestText& request, const ::ferry::CallOptions& options) {
+  return echo_.CallTask(request, options);
+}
+
 ::absl::Status CodegenTestEchoStub::Look(const ::tests::codegen::everyday::Key& request,
                                          ::tests::codegen::everyday::Key_Range& reply,
                                          const ::ferry::CallOptions& options) {
@@ -132,4 +165,9 @@ void CodegenTestEchoStub::Look(const ::tests::codegen::everyday::Key& request,
                                ::tests::codegen::everyday::Key_Range& reply,
                                const ::ferry::CallOptions& options, ::ferry::StatusCallback done) {
   look_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::everyday::Key_Range>> CodegenTestEchoStub::CoLook(
+    const ::tests::codegen::everyday::Key& request, const ::ferry::CallOptions& options) {
+  return look_.CallTask(request, options);
 }

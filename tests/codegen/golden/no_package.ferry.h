@@ -9,6 +9,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/everyday.pb.h"
 #include "tests/codegen/protos/no_package.pb.h"
 
@@ -18,11 +19,18 @@ class CodegenTestEchoService : public ::ferry::Service {
  public:
   virtual ::absl::Status Echo(::ferry::ServerContext& context, const CodegenTestText& request,
                               CodegenTestText& reply);
+  // Override this instead of Echo to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoEcho(::ferry::ServerContext& context,
+                                               const CodegenTestText& request, CodegenTestText& reply);
   // Override this instead of Echo to finish calls later, or on another thread.
   virtual void StartEcho(::ferry::UnaryCall<CodegenTestText, CodegenTestText> call);
 
   virtual ::absl::Status Look(::ferry::ServerContext& context, const ::tests::codegen::everyday::Key& request,
                               ::tests::codegen::everyday::Key_Range& reply);
+  // Override this instead of Look to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoLook(::ferry::ServerContext& context,
+                                               const ::tests::codegen::everyday::Key& request,
+                                               ::tests::codegen::everyday::Key_Range& reply);
   // Override this instead of Look to finish calls later, or on another thread.
   virtual void StartLook(
       ::ferry::UnaryCall<::tests::codegen::everyday::Key, ::tests::codegen::everyday::Key_Range> call);
@@ -31,8 +39,8 @@ class CodegenTestEchoService : public ::ferry::Service {
 };
 
 // CodegenTestEchoStubInterface is the client's side of CodegenTestEcho. Take it as a parameter where you make
-// calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback, with a
-// fresh reply or into yours.
+// calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback, with a
+// fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // CodegenTestEchoStubInterface::Echo;`. Its callbacks run before the call returns.
@@ -48,6 +56,8 @@ class CodegenTestEchoStubInterface {
                     ::ferry::ReplyCallback<CodegenTestText> done);
   virtual void Echo(const CodegenTestText& request, CodegenTestText& reply,
                     const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<CodegenTestText>> CoEcho(const CodegenTestText& request,
+                                                                  const ::ferry::CallOptions& options = {});
 
   virtual ::absl::Status Look(const ::tests::codegen::everyday::Key& request,
                               ::tests::codegen::everyday::Key_Range& reply,
@@ -59,6 +69,8 @@ class CodegenTestEchoStubInterface {
   virtual void Look(const ::tests::codegen::everyday::Key& request,
                     ::tests::codegen::everyday::Key_Range& reply, const ::ferry::CallOptions& options,
                     ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::everyday::Key_Range>> CoLook(
+      const ::tests::codegen::everyday::Key& request, const ::ferry::CallOptions& options = {});
 };
 
 // CodegenTestEchoStub calls CodegenTestEcho over a channel, which must outlive it. A value, cheap to copy.
@@ -75,6 +87,8 @@ class CodegenTestEchoStub final : public CodegenTestEchoStubInterface {
             ::ferry::ReplyCallback<CodegenTestText> done) override;
   void Echo(const CodegenTestText& request, CodegenTestText& reply, const ::ferry::CallOptions& options,
             ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<CodegenTestText>> CoEcho(const CodegenTestText& request,
+                                                          const ::ferry::CallOptions& options = {}) override;
 
   ::absl::Status Look(const ::tests::codegen::everyday::Key& request,
                       ::tests::codegen::everyday::Key_Range& reply,
@@ -85,6 +99,8 @@ class CodegenTestEchoStub final : public CodegenTestEchoStubInterface {
             ::ferry::ReplyCallback<::tests::codegen::everyday::Key_Range> done) override;
   void Look(const ::tests::codegen::everyday::Key& request, ::tests::codegen::everyday::Key_Range& reply,
             const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::everyday::Key_Range>> CoLook(
+      const ::tests::codegen::everyday::Key& request, const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<CodegenTestText, CodegenTestText> echo_;

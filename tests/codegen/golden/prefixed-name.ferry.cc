@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 namespace tests::codegen::prefixed {
 
 namespace {
@@ -22,7 +24,14 @@ static_assert(kPrefixedMethods[0].id == ::ferry::MethodId(kPrefixedMethods[0].fu
   return ::ferry::UnimplementedMethod(kPrefixedMethods[0]);
 }
 
+::ferry::Task<::absl::Status> PrefixedService::CoEcho(::ferry::ServerContext& /*context*/,
+                                                      const Text& /*request*/, Text& /*reply*/) {
+  return {};
+}
+
 void PrefixedService::StartEcho(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoEcho(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Echo(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -51,6 +60,11 @@ void PrefixedStubInterface::Echo(const Text& request, Text& reply, const ::ferry
   ::std::move(done)(this->Echo(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> PrefixedStubInterface::CoEcho(const Text& request,
+                                                                    const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Echo(request, options));
+}
+
 PrefixedStub::PrefixedStub(::ferry::Channel& channel) : echo_(channel, kPrefixedMethods[0]) {}
 
 ::absl::Status PrefixedStub::Echo(const Text& request, Text& reply, const ::ferry::CallOptions& options) {
@@ -69,6 +83,11 @@ void PrefixedStub::Echo(const Text& request, const ::ferry::CallOptions& options
 void PrefixedStub::Echo(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                         ::ferry::StatusCallback done) {
   echo_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<Text>> PrefixedStub::CoEcho(const Text& request,
+                                                           const ::ferry::CallOptions& options) {
+  return echo_.CallTask(request, options);
 }
 
 }  // namespace tests::codegen::prefixed

@@ -10,6 +10,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 
 namespace tests::codegen::prefixed {
 
@@ -19,6 +20,9 @@ namespace tests::codegen::prefixed {
 class PrefixedService : public ::ferry::Service {
  public:
   virtual ::absl::Status Echo(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Echo to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoEcho(::ferry::ServerContext& context, const Text& request,
+                                               Text& reply);
   // Override this instead of Echo to finish calls later, or on another thread.
   virtual void StartEcho(::ferry::UnaryCall<Text, Text> call);
 
@@ -26,8 +30,8 @@ class PrefixedService : public ::ferry::Service {
 };
 
 // PrefixedStubInterface is the client's side of tests.codegen.prefixed.Prefixed. Take it as a parameter where
-// you make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback,
-// with a fresh reply or into yours.
+// you make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback,
+// with a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // PrefixedStubInterface::Echo;`. Its callbacks run before the call returns.
@@ -41,6 +45,8 @@ class PrefixedStubInterface {
                     ::ferry::ReplyCallback<Text> done);
   virtual void Echo(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                     ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoEcho(const Text& request,
+                                                       const ::ferry::CallOptions& options = {});
 };
 
 // PrefixedStub calls tests.codegen.prefixed.Prefixed over a channel, which must outlive it. A value, cheap to
@@ -55,6 +61,8 @@ class PrefixedStub final : public PrefixedStubInterface {
             ::ferry::ReplyCallback<Text> done) override;
   void Echo(const Text& request, Text& reply, const ::ferry::CallOptions& options,
             ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoEcho(const Text& request,
+                                               const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<Text, Text> echo_;

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 namespace tests::codegen::services_only {
 
 namespace {
@@ -23,8 +25,16 @@ static_assert(kLookupMethods[0].id == ::ferry::MethodId(kLookupMethods[0].full_n
   return ::ferry::UnimplementedMethod(kLookupMethods[0]);
 }
 
+::ferry::Task<::absl::Status> LookupService::CoFind(::ferry::ServerContext& /*context*/,
+                                                    const ::tests::codegen::common::Request& /*request*/,
+                                                    ::tests::codegen::common::Reply& /*reply*/) {
+  return {};
+}
+
 void LookupService::StartFind(
     ::ferry::UnaryCall<::tests::codegen::common::Request, ::tests::codegen::common::Reply> call) {
+  ::ferry::Task<::absl::Status> task = this->CoFind(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Find(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -56,6 +66,11 @@ void LookupStubInterface::Find(const ::tests::codegen::common::Request& request,
   ::std::move(done)(this->Find(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<::tests::codegen::common::Reply>> LookupStubInterface::CoFind(
+    const ::tests::codegen::common::Request& request, const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Find(request, options));
+}
+
 LookupStub::LookupStub(::ferry::Channel& channel) : find_(channel, kLookupMethods[0]) {}
 
 ::absl::Status LookupStub::Find(const ::tests::codegen::common::Request& request,
@@ -77,6 +92,11 @@ void LookupStub::Find(const ::tests::codegen::common::Request& request,
                       ::tests::codegen::common::Reply& reply, const ::ferry::CallOptions& options,
                       ::ferry::StatusCallback done) {
   find_.Call(request, reply, options, ::std::move(done));
+}
+
+::ferry::Task<::absl::StatusOr<::tests::codegen::common::Reply>> LookupStub::CoFind(
+    const ::tests::codegen::common::Request& request, const ::ferry::CallOptions& options) {
+  return find_.CallTask(request, options);
 }
 
 }  // namespace tests::codegen::services_only

@@ -9,6 +9,7 @@
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/client_method.h"
 #include "ferry/rpc/service.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/common/all.pb.h"
 #include "tests/codegen/protos/services_only.pb.h"
 
@@ -22,6 +23,10 @@ class LookupService : public ::ferry::Service {
   virtual ::absl::Status Find(::ferry::ServerContext& context,
                               const ::tests::codegen::common::Request& request,
                               ::tests::codegen::common::Reply& reply);
+  // Override this instead of Find to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoFind(::ferry::ServerContext& context,
+                                               const ::tests::codegen::common::Request& request,
+                                               ::tests::codegen::common::Reply& reply);
   // Override this instead of Find to finish calls later, or on another thread.
   virtual void StartFind(
       ::ferry::UnaryCall<::tests::codegen::common::Request, ::tests::codegen::common::Reply> call);
@@ -30,8 +35,8 @@ class LookupService : public ::ferry::Service {
 };
 
 // LookupStubInterface is the client's side of tests.codegen.services_only.Lookup. Take it as a parameter
-// where you make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a
-// callback, with a fresh reply or into yours.
+// where you make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a
+// callback, with a fresh reply or into yours, and for coroutines, with Co before its name.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // LookupStubInterface::Find;`. Its callbacks run before the call returns.
@@ -48,6 +53,8 @@ class LookupStubInterface {
                     ::ferry::ReplyCallback<::tests::codegen::common::Reply> done);
   virtual void Find(const ::tests::codegen::common::Request& request, ::tests::codegen::common::Reply& reply,
                     const ::ferry::CallOptions& options, ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<::tests::codegen::common::Reply>> CoFind(
+      const ::tests::codegen::common::Request& request, const ::ferry::CallOptions& options = {});
 };
 
 // LookupStub calls tests.codegen.services_only.Lookup over a channel, which must outlive it. A value, cheap
@@ -65,6 +72,8 @@ class LookupStub final : public LookupStubInterface {
             ::ferry::ReplyCallback<::tests::codegen::common::Reply> done) override;
   void Find(const ::tests::codegen::common::Request& request, ::tests::codegen::common::Reply& reply,
             const ::ferry::CallOptions& options, ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<::tests::codegen::common::Reply>> CoFind(
+      const ::tests::codegen::common::Request& request, const ::ferry::CallOptions& options = {}) override;
 
  private:
   ::ferry::ClientMethod<::tests::codegen::common::Request, ::tests::codegen::common::Reply> find_;

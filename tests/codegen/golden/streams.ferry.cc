@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ferry/rpc/spawn.h"
+
 // What is deprecated for others is still made of its own parts.
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
@@ -60,7 +62,14 @@ static_assert(kOneWayMethods[0].id == ::ferry::MethodId(kOneWayMethods[0].full_n
   return ::ferry::UnimplementedMethod(kTalkMethods[0]);
 }
 
+::ferry::Task<::absl::Status> TalkService::CoSay(::ferry::ServerContext& /*context*/, const Text& /*request*/,
+                                                 Text& /*reply*/) {
+  return {};
+}
+
 void TalkService::StartSay(::ferry::UnaryCall<Text, Text> call) {
+  ::ferry::Task<::absl::Status> task = this->CoSay(call.context(), call.request(), call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Say(call.context(), call.request(), call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -70,8 +79,16 @@ void TalkService::StartSay(::ferry::UnaryCall<Text, Text> call) {
   return ::ferry::UnimplementedMethod(kTalkMethods[1]);
 }
 
+::ferry::Task<::absl::Status> TalkService::CoListen(::ferry::ServerContext& /*context*/,
+                                                    const Text& /*request*/,
+                                                    ::ferry::StreamWriter<Text> /*replies*/) {
+  return {};
+}
+
 void TalkService::StartListen(::ferry::ServerStreamingCall<Text, Text> call) {
   ::ferry::StreamWriter<Text> replies = call.replies();
+  ::ferry::Task<::absl::Status> task = this->CoListen(call.context(), call.request(), replies);
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Listen(call.context(), call.request(), replies);
   ::std::move(call).Finish(::std::move(status));
 }
@@ -81,8 +98,15 @@ void TalkService::StartListen(::ferry::ServerStreamingCall<Text, Text> call) {
   return ::ferry::UnimplementedMethod(kTalkMethods[2]);
 }
 
+::ferry::Task<::absl::Status> TalkService::CoTell(::ferry::ServerContext& /*context*/,
+                                                  ::ferry::StreamReader<Text> /*requests*/, Text& /*reply*/) {
+  return {};
+}
+
 void TalkService::StartTell(::ferry::ClientStreamingCall<Text, Text> call) {
   ::ferry::StreamReader<Text> requests = call.requests();
+  ::ferry::Task<::absl::Status> task = this->CoTell(call.context(), requests, call.reply());
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Tell(call.context(), requests, call.reply());
   ::std::move(call).Finish(::std::move(status));
 }
@@ -93,9 +117,17 @@ void TalkService::StartTell(::ferry::ClientStreamingCall<Text, Text> call) {
   return ::ferry::UnimplementedMethod(kTalkMethods[3]);
 }
 
+::ferry::Task<::absl::Status> TalkService::CoConverse(::ferry::ServerContext& /*context*/,
+                                                      ::ferry::StreamReader<Text> /*requests*/,
+                                                      ::ferry::StreamWriter<Text> /*replies*/) {
+  return {};
+}
+
 void TalkService::StartConverse(::ferry::BidiStreamingCall<Text, Text> call) {
   ::ferry::StreamReader<Text> requests = call.requests();
   ::ferry::StreamWriter<Text> replies = call.replies();
+  ::ferry::Task<::absl::Status> task = this->CoConverse(call.context(), requests, replies);
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Converse(call.context(), requests, replies);
   ::std::move(call).Finish(::std::move(status));
 }
@@ -107,11 +139,21 @@ void TalkService::StartConverse(::ferry::BidiStreamingCall<Text, Text> call) {
   return ::ferry::UnimplementedMethod(kTalkMethods[4]);
 }
 
+::ferry::Task<::absl::Status> TalkService::CoExchangeWithNamesThatParametersHaveToo(
+    ::ferry::ServerContext& /*context*/,
+    ::ferry::StreamReader<::tests::codegen::streams::requests> /*requests*/,
+    ::ferry::StreamWriter<::tests::codegen::streams::replies> /*replies*/) {
+  return {};
+}
+
 void TalkService::StartExchangeWithNamesThatParametersHaveToo(
     ::ferry::BidiStreamingCall<::tests::codegen::streams::requests, ::tests::codegen::streams::replies>
         call) {
   ::ferry::StreamReader<::tests::codegen::streams::requests> requests = call.requests();
   ::ferry::StreamWriter<::tests::codegen::streams::replies> replies = call.replies();
+  ::ferry::Task<::absl::Status> task =
+      this->CoExchangeWithNamesThatParametersHaveToo(call.context(), requests, replies);
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->ExchangeWithNamesThatParametersHaveToo(call.context(), requests, replies);
   ::std::move(call).Finish(::std::move(status));
 }
@@ -144,6 +186,11 @@ void TalkStubInterface::Say(const Text& request, Text& reply, const ::ferry::Cal
   ::std::move(done)(this->Say(request, reply, options));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> TalkStubInterface::CoSay(const Text& request,
+                                                               const ::ferry::CallOptions& options) {
+  return ::ferry::TaskOf(this->Say(request, options));
+}
+
 TalkStub::TalkStub(::ferry::Channel& channel)
     : say_(channel, kTalkMethods[0]),
       listen_(channel, kTalkMethods[1]),
@@ -169,6 +216,11 @@ void TalkStub::Say(const Text& request, Text& reply, const ::ferry::CallOptions&
   say_.Call(request, reply, options, ::std::move(done));
 }
 
+::ferry::Task<::absl::StatusOr<Text>> TalkStub::CoSay(const Text& request,
+                                                      const ::ferry::CallOptions& options) {
+  return say_.CallTask(request, options);
+}
+
 ::ferry::ServerStream<Text> TalkStub::Listen(const Text& request, const ::ferry::CallOptions& options) {
   return listen_.Call(request, options);
 }
@@ -191,8 +243,16 @@ TalkStub::ExchangeWithNamesThatParametersHaveToo(const ::ferry::CallOptions& opt
   return ::ferry::UnimplementedMethod(kOneWayMethods[0]);
 }
 
+::ferry::Task<::absl::Status> OneWayService::CoListen(::ferry::ServerContext& /*context*/,
+                                                      const Text& /*request*/,
+                                                      ::ferry::StreamWriter<Text> /*replies*/) {
+  return {};
+}
+
 void OneWayService::StartListen(::ferry::ServerStreamingCall<Text, Text> call) {
   ::ferry::StreamWriter<Text> replies = call.replies();
+  ::ferry::Task<::absl::Status> task = this->CoListen(call.context(), call.request(), replies);
+  if (task) return ::ferry::FinishWhenDone(::std::move(task), ::std::move(call));
   ::absl::Status status = this->Listen(call.context(), call.request(), replies);
   ::std::move(call).Finish(::std::move(status));
 }

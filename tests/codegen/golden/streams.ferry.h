@@ -12,6 +12,7 @@
 #include "ferry/rpc/service.h"
 #include "ferry/rpc/stream_io.h"
 #include "ferry/rpc/streaming_call.h"
+#include "ferry/rpc/task.h"
 #include "tests/codegen/protos/streams.pb.h"
 
 namespace tests::codegen::streams {
@@ -24,28 +25,45 @@ class TalkService : public ::ferry::Service {
  public:
   // What is said.
   virtual ::absl::Status Say(::ferry::ServerContext& context, const Text& request, Text& reply);
+  // Override this instead of Say to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoSay(::ferry::ServerContext& context, const Text& request,
+                                              Text& reply);
   // Override this instead of Say to finish calls later, or on another thread.
   virtual void StartSay(::ferry::UnaryCall<Text, Text> call);
 
   // What was heard, again and again.
   virtual ::absl::Status Listen(::ferry::ServerContext& context, const Text& request,
                                 ::ferry::StreamWriter<Text>& replies);
+  // Override this instead of Listen to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoListen(::ferry::ServerContext& context, const Text& request,
+                                                 ::ferry::StreamWriter<Text> replies);
   // Override this instead of Listen to finish calls later, or on another thread.
   virtual void StartListen(::ferry::ServerStreamingCall<Text, Text> call);
 
   virtual ::absl::Status Tell(::ferry::ServerContext& context, ::ferry::StreamReader<Text>& requests,
                               Text& reply);
+  // Override this instead of Tell to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoTell(::ferry::ServerContext& context,
+                                               ::ferry::StreamReader<Text> requests, Text& reply);
   // Override this instead of Tell to finish calls later, or on another thread.
   virtual void StartTell(::ferry::ClientStreamingCall<Text, Text> call);
 
   virtual ::absl::Status Converse(::ferry::ServerContext& context, ::ferry::StreamReader<Text>& requests,
                                   ::ferry::StreamWriter<Text>& replies);
+  // Override this instead of Converse to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoConverse(::ferry::ServerContext& context,
+                                                   ::ferry::StreamReader<Text> requests,
+                                                   ::ferry::StreamWriter<Text> replies);
   // Override this instead of Converse to finish calls later, or on another thread.
   virtual void StartConverse(::ferry::BidiStreamingCall<Text, Text> call);
 
   virtual ::absl::Status ExchangeWithNamesThatParametersHaveToo(
       ::ferry::ServerContext& context, ::ferry::StreamReader<::tests::codegen::streams::requests>& requests,
       ::ferry::StreamWriter<::tests::codegen::streams::replies>& replies);
+  // Override this instead of ExchangeWithNamesThatParametersHaveToo to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoExchangeWithNamesThatParametersHaveToo(
+      ::ferry::ServerContext& context, ::ferry::StreamReader<::tests::codegen::streams::requests> requests,
+      ::ferry::StreamWriter<::tests::codegen::streams::replies> replies);
   // Override this instead of ExchangeWithNamesThatParametersHaveToo to finish calls later, or on another
   // thread.
   virtual void StartExchangeWithNamesThatParametersHaveToo(
@@ -58,8 +76,9 @@ class TalkService : public ::ferry::Service {
 // Talks.
 //
 // TalkStubInterface is the client's side of tests.codegen.streams.Talk. Take it as a parameter where you make
-// calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback, with a
-// fresh reply or into yours. One with streams returns what they are read and written with.
+// calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback, with a
+// fresh reply or into yours, and for coroutines, with Co before its name. One with streams returns what they
+// are read and written with.
 //
 // A fake overrides the pure form, on which the others are built, and brings these back into sight with `using
 // TalkStubInterface::Say;`. Its callbacks run before the call returns.
@@ -74,6 +93,8 @@ class TalkStubInterface {
                    ::ferry::ReplyCallback<Text> done);
   virtual void Say(const Text& request, Text& reply, const ::ferry::CallOptions& options,
                    ::ferry::StatusCallback done);
+  virtual ::ferry::Task<::absl::StatusOr<Text>> CoSay(const Text& request,
+                                                      const ::ferry::CallOptions& options = {});
 
   // What was heard, again and again.
   virtual ::ferry::ServerStream<Text> Listen(const Text& request,
@@ -100,6 +121,8 @@ class TalkStub final : public TalkStubInterface {
            ::ferry::ReplyCallback<Text> done) override;
   void Say(const Text& request, Text& reply, const ::ferry::CallOptions& options,
            ::ferry::StatusCallback done) override;
+  ::ferry::Task<::absl::StatusOr<Text>> CoSay(const Text& request,
+                                              const ::ferry::CallOptions& options = {}) override;
 
   ::ferry::ServerStream<Text> Listen(const Text& request, const ::ferry::CallOptions& options = {}) override;
 
@@ -128,6 +151,9 @@ class OneWayService : public ::ferry::Service {
  public:
   virtual ::absl::Status Listen(::ferry::ServerContext& context, const Text& request,
                                 ::ferry::StreamWriter<Text>& replies);
+  // Override this instead of Listen to wait without keeping a thread.
+  virtual ::ferry::Task<::absl::Status> CoListen(::ferry::ServerContext& context, const Text& request,
+                                                 ::ferry::StreamWriter<Text> replies);
   // Override this instead of Listen to finish calls later, or on another thread.
   virtual void StartListen(::ferry::ServerStreamingCall<Text, Text> call);
 
@@ -137,8 +163,9 @@ class OneWayService : public ::ferry::Service {
 // Nothing but streams.
 //
 // OneWayStubInterface is the client's side of tests.codegen.streams.OneWay. Take it as a parameter where you
-// make calls, so that tests can pass a fake. A method comes in four forms: blocking or with a callback, with
-// a fresh reply or into yours. One with streams returns what they are read and written with.
+// make calls, so that tests can pass a fake. A method comes in five forms: blocking or with a callback, with
+// a fresh reply or into yours, and for coroutines, with Co before its name. One with streams returns what
+// they are read and written with.
 class OneWayStubInterface {
  public:
   virtual ~OneWayStubInterface() = default;
