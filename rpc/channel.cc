@@ -222,11 +222,16 @@ bool Channel::RunAsGuest(const MethodDescriptor& method, const google::protobuf:
   if (!guest.entered()) return false;
   Start(method, request, options, call);
   const bool ended = guest.RunUntil([&call] { return call.ended(); });
-  if (ended && !endpoint.has_calls()) return true;
+  bool disturbed = !ended || endpoint.has_calls();
+  if (!disturbed) {
+    // A call that another thread started just then may have found the loop run by us.
+    guest.Leave([&] { return disturbed = endpoint.has_shared_calls(); });
+    if (!disturbed) return true;
+  }
   // Others wait for the loop. They will again: the next guest is to come later.
   const int wanted = shared.lone_calls_wanted.load(std::memory_order_relaxed);
   shared.lone_calls_wanted.store(std::min(8 * wanted, kManyLoneCalls), std::memory_order_relaxed);
-  guest.HandBack();
+  if (guest.entered()) guest.HandBack();
   if (!ended) call.Wait(poll_time);
   return true;
 }

@@ -84,6 +84,11 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
 
   // Whether there are calls that have not ended. Thread-safe.
   bool has_calls() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether there are any on a session that other threads than the loop's may use. Thread-safe.
+  bool has_shared_calls() ABSL_LOCKS_EXCLUDED(mutex_) {
+    transport::MutexLock lock(mutex_);
+    return session_ != nullptr && session_->has_calls();
+  }
 
   transport::EventLoop& loop() const { return loop_; }
   // What this side accepts.

@@ -81,11 +81,16 @@ void EventLoop::Lend() {
   last_guest_.store(now_.nanos, std::memory_order_relaxed);
   State expected = State::kRunning;
   if (!state_.compare_exchange_strong(expected, State::kFree, std::memory_order_acq_rel)) return;
+  absl::Duration loan_time = kLoanTime;
   for (;;) {
     const Instant last_guest{last_guest_.load(std::memory_order_relaxed)};
-    const absl::Duration rest = last_guest + kLoanTime - clock_->Now();
+    const absl::Duration rest = last_guest + loan_time - clock_->Now();
     if (own_turn_.Await(std::max(rest, absl::ZeroDuration()))) return;
-    if (last_guest_.load(std::memory_order_relaxed) != last_guest.nanos) continue;
+    if (last_guest_.load(std::memory_order_relaxed) != last_guest.nanos) {
+      // Each look costs a system call.
+      loan_time = std::min(2 * loan_time, kLongLoanTime);
+      continue;
+    }
     expected = State::kFree;
     if (state_.compare_exchange_strong(expected, State::kRunning, std::memory_order_acq_rel)) return;
   }
@@ -160,16 +165,21 @@ EventLoop::Guest::Guest(EventLoop& loop) : loop_(loop) {
 }
 
 EventLoop::Guest::~Guest() {
-  if (!entered()) return;
+  if (entered()) Leave([] { return false; });
+}
+
+void EventLoop::Guest::Leave(absl::FunctionRef<bool()> wanted) {
   // Our last batch may have seen them posted, and gone on.
-  if (loop_.owner_wanted_.load(std::memory_order_relaxed)) {
-    HandBack();
-    return;
-  }
+  if (loop_.owner_wanted_.load(std::memory_order_relaxed)) return HandBack();
   loop_.run_by_guest_ = false;
   turn_.reset();
   State expected = State::kRunning;
-  if (!loop_.state_.compare_exchange_strong(expected, State::kFree)) loop_.own_turn_.Signal();
+  if (!loop_.state_.compare_exchange_strong(expected, State::kFree)) {
+    loop_.own_turn_.Signal();
+  } else if (wanted()) {
+    loop_.EnsureRun();
+  }
+  visit_.reset();
 }
 
 bool EventLoop::Guest::RunUntil(absl::FunctionRef<bool()> done) {

@@ -121,6 +121,11 @@ class ABSL_LOCKABLE EventLoop {
     // then. REQUIRES: entered().
     bool RunUntil(absl::FunctionRef<bool()> done);
 
+    // Gives the loop back as the destructor does; and to its own thread if `wanted`, which is asked when any
+    // other thread could have it, says so: for there may be something to wait for of which a thread that
+    // found this guest here has told nobody. REQUIRES: entered().
+    void Leave(absl::FunctionRef<bool()> wanted);
+
     // Gives the loop to its own thread, for there is something to wait for. REQUIRES: entered().
     void HandBack();
 
@@ -161,9 +166,11 @@ class ABSL_LOCKABLE EventLoop {
   void PostToOwner(Task task) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Has the loop's own thread lend the loop to guests after this batch. It takes the loop back by itself once
-  // no guest has come for kLoanTime, and when something is posted while nobody runs it. On the loop.
+  // no guest has come for kLoanTime, and when something is posted while nobody runs it. While guests keep
+  // coming it trusts them for longer and longer, up to kLongLoanTime. On the loop.
   void RequestLoan();
   static constexpr absl::Duration kLoanTime = absl::Microseconds(700);
+  static constexpr absl::Duration kLongLoanTime = absl::Milliseconds(32);
   static constexpr absl::Duration kTrustTime = absl::Microseconds(100);
 
   // Whether the loop is lent out and nobody runs it just now: what it knows of its sockets may be out of

@@ -635,6 +635,23 @@ TEST_F(GuestTest, IsFollowedByTheOwnThreadWhenTheLoopMustRun) {
   Await([] {});
 }
 
+// Who comes while a guest is there tells nobody that the loop must run: the guest looks after it has let go.
+TEST_F(GuestTest, IsFollowedByTheOwnThreadIfItFindsThatTheLoopIsWanted) {
+  std::promise<std::thread::id> seen;
+  Watch(seen);
+  std::unique_ptr<Guest> guest = Enter();
+  wake_up_.Signal();
+  bool asked = false;
+  guest->Leave([&] {
+    asked = true;
+    EXPECT_FALSE(loop_->InLoop());
+    return true;
+  });
+  EXPECT_TRUE(asked);
+  EXPECT_FALSE(guest->entered());
+  EXPECT_EQ(seen.get_future().get(), own_);
+}
+
 TEST_F(GuestTest, ALoanOfAManualClocksLoopEndsToo) {
   ManualClock clock;
   const std::unique_ptr<EventLoop> loop = NewLoop({.clock = &clock});
