@@ -286,7 +286,8 @@ void ClientSession::OnFragment(const Frame& frame, ClientCall& call) {
     absl::StatusOr<uint64_t> length = ReadResponseHead(frame, call);
     status = length.status();
     if (status.ok() && fragments.active()) status = absl::InternalError("RESPONSE frame came twice");
-    if (status.ok()) status = fragments.Begin(*length, options_.settings.max_message, fragment_budget_);
+    if (status.ok())
+      status = fragments.Begin(*length, options_.settings.max_message, fragment_budget_, loop_.blocks());
   } else if (!fragments.active()) {
     status = absl::InternalError("MESSAGE frame came before RESPONSE");
   }

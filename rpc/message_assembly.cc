@@ -6,14 +6,15 @@
 
 namespace ferry {
 
-absl::Status MessageAssembly::Begin(uint64_t total, uint64_t max_message, Budget& budget) {
+absl::Status MessageAssembly::Begin(uint64_t total, uint64_t max_message, Budget& budget,
+                                    transport::BlockCache& blocks) {
   if (total > max_message) {
     return absl::ResourceExhaustedError(absl::StrCat("message is ", total, " bytes, limit is ", max_message));
   }
   if (!budget.Take(total)) return budget.Exhausted(total);
   budget_ = &budget;
-  // Not initialised: pages that the peer never fills cost nothing.
-  bytes_.reset(new char[total]);
+  // Not initialised: pages of a large message that the peer never fills cost nothing.
+  if (total > 0) block_ = blocks.Allocate(total);
   have_ = 0;
   total_ = total;
   return absl::OkStatus();
@@ -24,7 +25,8 @@ absl::Status MessageAssembly::Append(absl::string_view fragment) {
     return absl::InternalError(
         absl::StrCat("fragments have ", have_ + fragment.size(), " bytes, message_length is ", total_));
   }
-  std::memcpy(bytes_.get() + have_, fragment.data(), fragment.size());
+  if (fragment.empty()) return absl::OkStatus();
+  std::memcpy(block_.data() + have_, fragment.data(), fragment.size());
   have_ += fragment.size();
   return absl::OkStatus();
 }
@@ -37,7 +39,7 @@ void MessageAssembly::Reset() {
   if (budget_ == nullptr) return;
   budget_->GiveBack(total_);
   budget_ = nullptr;
-  bytes_.reset();
+  block_ = transport::Block();
   have_ = total_ = credit_ = 0;
 }
 

@@ -4,18 +4,18 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "ferry/rpc/budget.h"
+#include "ferry/transport/buffer_pool.h"
 
 namespace ferry {
 
 // A MessageAssembly puts the fragments of one message together (PROTOCOL.md section 10). The whole length is
-// known from the first fragment: it is taken from the budget and allocated once.
+// known from the first fragment: it is taken from the budget and from the pool once.
 //
 // Thread-compatible. Destroying or resetting it gives the bytes back to the budget, which must still exist.
 class MessageAssembly {
@@ -25,9 +25,9 @@ class MessageAssembly {
   MessageAssembly(const MessageAssembly&) = delete;
   MessageAssembly& operator=(const MessageAssembly&) = delete;
 
-  // Begins a message of `total` bytes. RESOURCE_EXHAUSTED if that is more than `max_message` or than `budget`
-  // has left. REQUIRES: not active().
-  absl::Status Begin(uint64_t total, uint64_t max_message, Budget& budget);
+  // Begins a message of `total` bytes, with memory of `blocks`. RESOURCE_EXHAUSTED if that is more than
+  // `max_message` or than `budget` has left. REQUIRES: not active().
+  absl::Status Begin(uint64_t total, uint64_t max_message, Budget& budget, transport::BlockCache& blocks);
 
   // Appends a fragment. INTERNAL if there are more bytes than Begin was told of. REQUIRES: active().
   absl::Status Append(absl::string_view fragment);
@@ -45,13 +45,18 @@ class MessageAssembly {
   bool active() const { return budget_ != nullptr; }
   bool whole() const { return have_ == total_; }
   size_t total() const { return total_; }
-  absl::string_view bytes() const { return {bytes_.get(), have_}; }
+  absl::string_view bytes() const { return {block_ ? block_.data() : nullptr, have_}; }
 
+  // Gives the memory back, for the message is parsed; the budget goes on counting the message.
+  void FreeBytes() {
+    block_ = transport::Block();
+    have_ = 0;
+  }
   void Reset();
 
  private:
   Budget* budget_ = nullptr;
-  std::unique_ptr<char[]> bytes_;
+  transport::Block block_;
   size_t have_ = 0;
   size_t total_ = 0;
   size_t credit_ = 0;

@@ -167,8 +167,8 @@ absl::Status ServerSession::ReadHead(const Frame& frame, ServerCall& call) {
   absl::Status status = ParseHead(frame.head(), "request head", head);
   if (status.ok()) status = ReadMetadata(head.metadata(), call.context().mutable_request_metadata());
   if (!status.ok() || !frame.header.has(transport::kMore)) return status;
-  status =
-      call.request_fragments.Begin(head.message_length(), shared_->settings.max_message, request_budget_);
+  status = call.request_fragments.Begin(head.message_length(), shared_->settings.max_message, request_budget_,
+                                        loop_.blocks());
   if (status.ok()) status = call.request_fragments.Append(frame.message());
   return status;
 }
@@ -246,6 +246,8 @@ void ServerSession::RunCall(ServerCall& call) {
   }
   if (call.request_fragments.active()) {
     if (!Parse(call.request_fragments.bytes(), call)) return;
+    // The handler may take its time.
+    call.request_fragments.FreeBytes();
   }
   StartHandler(*call.method, call);
 }

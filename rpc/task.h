@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "ferry/rpc/call_scope.h"
 
 namespace ferry {
@@ -73,8 +74,10 @@ class TaskFrame {
 
     bool await_ready() { return awaiter_.await_ready(); }
 
+    // Not inlined: Clang before 17 would keep its variables in the coroutine's frame, where it may be running
+    // on by then.
     template <typename Promise>
-    auto await_suspend(std::coroutine_handle<Promise> coroutine) {
+    ABSL_ATTRIBUTE_NOINLINE auto await_suspend(std::coroutine_handle<Promise> coroutine) {
       // The coroutine may run on elsewhere before the awaiter's function has returned.
       left_ = true;
       frame_.Leave();

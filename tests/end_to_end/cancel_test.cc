@@ -128,7 +128,7 @@ TEST(CancelTokenTest, MayBeStoppedAtAnyTime) {
     served.stub->EchoInline(Message(), {.stop_token = stop.get_token()},
                             [&](const absl::StatusOr<Message>& reply) { ended.Set(reply.status()); });
     canceller.join();
-    const absl::Status status = ended.Wait();
+    const absl::Status& status = ended.Wait();
     EXPECT_TRUE(status.ok() || absl::IsCancelled(status)) << status;
   }
 }

@@ -199,6 +199,29 @@ TEST_P(ServerSessionTest, TakesARequestInFragments) {
   EXPECT_EQ(server.shared().request_budget.used(), 0u);
 }
 
+// Not only at the call's end, or the connection's.
+TEST_P(ServerSessionTest, FreesWhatItHeldForReceivingAtTheRequestsEnd) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  const size_t before = server.loop().blocks().pool().stats().used_bytes;
+  test::Text request;
+  request.set_text(std::string(200'000, 'x'));
+  const std::string message = request.SerializeAsString();
+  peer->Send(EncodeRequest({.slot = 2,
+                            .method = kWaitId,
+                            .flags = kMore,
+                            .head = LengthHead(message.size()),
+                            .message = message.substr(0, 60'000)}));
+  peer->Send(Fragment(2, message.substr(60'000, 60'000), kMore));
+  EXPECT_GE(server.loop().blocks().pool().stats().used_bytes, before + message.size());
+  peer->Send(Fragment(2, message.substr(120'000, 60'000), kMore) +
+             Fragment(2, message.substr(180'000), kEndStream));
+  // The handler has it, the call goes on, and so does the connection.
+  ASSERT_EQ(server.service().held.size(), 1u);
+  EXPECT_EQ(server.service().held.front().request().text().size(), 200'000u);
+  EXPECT_EQ(server.loop().blocks().pool().stats().used_bytes, before);
+}
+
 TEST_P(ServerSessionTest, SendsALargeReplyInFragments) {
   SessionServer server(Options());
   const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
