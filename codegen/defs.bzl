@@ -112,6 +112,11 @@ def _compile(ctx, headers, sources, include_dirs):
         compilation_outputs = outputs,
         linking_contexts = [info.linking_context for info in dep_infos],
         alwayslink = False,
+        # As cc_library has it.
+        disallow_dynamic_library = not cc_common.is_enabled(
+            feature_configuration = features,
+            feature_name = "supports_dynamic_linker",
+        ),
     )
 
     library = linking_outputs.library_to_link
