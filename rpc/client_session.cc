@@ -51,6 +51,7 @@ ClientSession::ClientSession(const Options& options, transport::EventLoop& loop,
       sender_(*connection_, options.settings.features),
       max_message_(WireSettings().max_message),
       max_head_(WireSettings().max_head),
+      flood_guard_(options.max_control_frames_per_second),
       fragment_budget_(options.max_fragment_bytes),
       deadline_timer_([this] { OnDeadline(); }) {}
 

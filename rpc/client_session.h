@@ -16,6 +16,7 @@
 #include "ferry/rpc/call_deadlines.h"
 #include "ferry/rpc/call_table.h"
 #include "ferry/rpc/client_call.h"
+#include "ferry/rpc/flood_guard.h"
 #include "ferry/rpc/message_frames.h"
 #include "ferry/rpc/message_sender.h"
 #include "ferry/rpc/stream.h"
@@ -54,6 +55,8 @@ class ClientSession final : public StreamCarrier,
     WireSettings settings;
     // Bytes of replies in fragments, and of streamed ones that nobody has read, that may be held.
     size_t max_fragment_bytes = 128 * 1024 * 1024;
+    // Frames that no window and no slot bounds (PROTOCOL.md [P14.5]).
+    uint32_t max_control_frames_per_second = 100'000;
     // Lives as long as the session: the loop, if nobody else is sure to keep it. A thread whose Start is
     // about to return may be the last to hold the session, after the call it started has ended and its
     // callback destroyed the channel.
@@ -160,6 +163,7 @@ class ClientSession final : public StreamCarrier,
     OnOtherFrame(frame);
   }
   void OnOtherFrame(const transport::Frame& frame);
+  bool IsFlood();
   void OnEndOfInput() override;
   void OnMalformedInput(const absl::Status& why, bool tell_peer) override;
   void Break(const absl::Status& why) { OnMalformedInput(why, true); }
@@ -225,6 +229,7 @@ class ClientSession final : public StreamCarrier,
   // Belong to the loop.
   // Of the connection's window: what the server has used of it and was not granted anew.
   size_t received_ = 0;
+  FloodGuard flood_guard_;
   bool settings_seen_ = false;
   bool answered_ = false;
   // EndCalls was called: there are no deadlines any more.

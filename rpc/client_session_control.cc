@@ -33,15 +33,24 @@ void ClientSession::OnOtherFrame(const Frame& frame) {
     case FrameType::kSettings:
       return OnSettings(frame);
     case FrameType::kPing:
-      return AnswerPing(frame, *connection_);
+      if (!IsFlood()) AnswerPing(frame, *connection_);
+      return;
     case FrameType::kDrain:
       return OnDrain(frame);
     case FrameType::kWindow:
-      return OnWindow(frame);
+      if (!IsFlood()) OnWindow(frame);
+      return;
     case FrameType::kRequest:
     case FrameType::kCancel:
       return;  // CheckFrameUse has refused them
   }
+}
+
+// Counts a frame that no window and no slot bounds; breaks the connection if it is one too many.
+bool ClientSession::IsFlood() {
+  const absl::Status counted = flood_guard_.Count(loop_.now());
+  if (!counted.ok()) Break(counted);
+  return !counted.ok();
 }
 
 void ClientSession::OnSettings(const Frame& frame) {

@@ -49,6 +49,7 @@ class Server::Core final : public ServerSession::Shared,
     connection.frame_timeout = options.frame_timeout;
     connection.write_timeout = options.write_timeout;
     max_request_bytes_per_connection = options.max_request_bytes_per_connection;
+    max_control_frames_per_second = options.max_control_frames_per_second;
     log = options.log != nullptr ? options.log : &LogToStandardError;
   }
 

@@ -63,6 +63,10 @@ struct ServerOptions {
   size_t max_request_bytes_per_connection = 128 * 1024 * 1024;
   size_t max_request_bytes = 1024 * 1024 * 1024;
 
+  // PING, CANCEL, WINDOW and refused requests that one connection may send within a second; one that sends
+  // more is ended. Requests that are served are not counted.
+  uint32_t max_control_frames_per_second = 100'000;
+
   // How long a client may take to say that it speaks our protocol, to send a frame once it has begun it, and
   // to take bytes that wait for it. Its connection is closed then.
   absl::Duration preface_timeout = absl::Seconds(10);

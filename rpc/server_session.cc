@@ -38,7 +38,8 @@ ServerSession::ServerSession(std::shared_ptr<Shared> shared, transport::EventLoo
       connection_(Connection::Create(shared_->connection, loop, *this, std::move(stream))),
       place_{&connection_->peer(), &loop, shared_->executor, shared_->coroutines},
       output_(*connection_, shared_->settings.features),
-      request_budget_(shared_->max_request_bytes_per_connection, &shared_->request_budget) {}
+      request_budget_(shared_->max_request_bytes_per_connection, &shared_->request_budget),
+      flood_guard_(shared_->max_control_frames_per_second) {}
 
 void ServerSession::Begin() {
   loop_.AssertInLoop();

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "ferry/rpc/budget.h"
 #include "ferry/rpc/executor.h"
+#include "ferry/rpc/flood_guard.h"
 #include "ferry/rpc/message_frames.h"
 #include "ferry/rpc/method_table.h"
 #include "ferry/rpc/server_call.h"
@@ -52,6 +53,8 @@ class ServerSession final : public ServerCall::Owner,
     size_t max_request_bytes_per_connection = 0;
     // Of replies that wait for a client to accept them: beyond it further requests are refused.
     size_t max_reply_bytes_per_connection = 128 * 1024 * 1024;
+    // Frames from one connection that no window and no slot bounds (PROTOCOL.md [P14.5]).
+    uint32_t max_control_frames_per_second = 100'000;
     void (*log)(std::string_view line) = nullptr;
     // Calls whose handler was not started, and answers of handlers that were not sent, because nobody waited
     // for them any more.
@@ -99,6 +102,7 @@ class ServerSession final : public ServerCall::Owner,
   void OnClosed(const absl::Status& why) override;
 
   void OnOtherFrame(const transport::Frame& frame);
+  bool IsFlood();
   void OnSettings(const transport::Frame& frame);
   void OnRequest(const transport::Frame& frame);
   void OnMessage(const transport::Frame& frame);
@@ -178,6 +182,7 @@ class ServerSession final : public ServerCall::Owner,
   uint64_t last_method_id_ = 0;
   ServedMethod* last_method_ = nullptr;
   ServerSlots slots_;
+  FloodGuard flood_guard_;
   // Of the connection's window: what the client has used of it and was not granted anew.
   size_t received_ = 0;
   // Calls that were begun, less those that ended on the loop: constant once the connection is closed.

@@ -28,11 +28,13 @@ void ServerSession::OnOtherFrame(const Frame& frame) {
     case FrameType::kMessage:
       return OnMessage(frame);
     case FrameType::kCancel:
-      return OnCancel(frame);
+      if (!IsFlood()) OnCancel(frame);
+      return;
     case FrameType::kSettings:
       return OnSettings(frame);
     case FrameType::kPing:
-      return AnswerPing(frame, *connection_);
+      if (!IsFlood()) AnswerPing(frame, *connection_);
+      return;
     case FrameType::kStatus: {
       absl::StatusOr<WireStatus> why = DecodeStatusHead(frame.head());
       return Close(absl::UnavailableError(absl::StrCat("the client ended the connection: ",
@@ -41,10 +43,18 @@ void ServerSession::OnOtherFrame(const Frame& frame) {
     case FrameType::kDrain:
       return OnDrain(frame);
     case FrameType::kWindow:
-      return OnWindow(frame);
+      if (!IsFlood()) OnWindow(frame);
+      return;
     case FrameType::kResponse:
       return;  // CheckFrameUse has refused it
   }
+}
+
+// Counts a frame that no window and no slot bounds; breaks the connection if it is one too many.
+bool ServerSession::IsFlood() {
+  const absl::Status counted = flood_guard_.Count(loop_.now());
+  if (!counted.ok()) Break(counted);
+  return !counted.ok();
 }
 
 void ServerSession::OnSettings(const Frame& frame) {
@@ -65,7 +75,7 @@ void ServerSession::OnInadmissible(const Frame& frame) {
   // Beyond our limit it is refused, and remembered nowhere.
   if (stream.slot() < shared_->settings.max_streams && FreeSlot(stream) == nullptr) return;
   // What is beyond the last_ordinal of our DRAIN is not answered.
-  if (!draining_) output_.Refuse(frame.header, WhyInadmissible(frame));
+  if (!draining_ && !IsFlood()) output_.Refuse(frame.header, WhyInadmissible(frame));
 }
 
 // An error if a REQUEST may not be on `stream`.

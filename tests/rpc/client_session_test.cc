@@ -226,6 +226,29 @@ TEST_P(ClientSessionTest, AnswersPing) {
   EXPECT_EQ(answer->message(), "12345678");
 }
 
+TEST_P(ClientSessionTest, EndsAConnectionThatSendsMoreControlFramesThanTheLimit) {
+  const std::string frames[] = {
+      EncodeFrame({.type = FrameType::kPing}, "", "12345678"),
+      EncodeFrame({.type = FrameType::kPing, .flags = transport::kAck}, "", "12345678"),
+      EncodeHeadFrame(FrameType::kWindow, std::string("\x08\x01")),
+  };
+  for (const std::string& frame : frames) {
+    ended_ = std::nullopt;
+    RawPeer& peer = ConnectAndGreet({}, {.max_control_frames_per_second = 10});
+    for (int second = 0; second < 3; ++second) {
+      for (int i = 0; i < 10; ++i) peer.Send(frame);
+      Advance(absl::Seconds(1));
+    }
+    EXPECT_FALSE(ended_.has_value());
+    for (int i = 0; i < 11; ++i) peer.Send(frame);
+    ASSERT_TRUE(ended_.has_value());
+    EXPECT_EQ(ended_->code(), StatusCode::kResourceExhausted);
+    EXPECT_THAT(std::string(ended_->message()), HasSubstr("11 control frames within a second, limit is 10"));
+    peer.Close();
+    Advance(absl::Seconds(10));
+  }
+}
+
 // The parts of the document's conversation that this client can say: it sends no short fragments and no
 // priorities.
 TEST_P(ClientSessionTest, SaysWhatTheDocumentHasItSay) {
