@@ -1,5 +1,6 @@
 #include "ferry/benchmarks/echo_service.h"
 
+#include <string>
 #include <utility>
 
 namespace ferry::bench {
@@ -21,6 +22,13 @@ absl::Status EchoHandlers::Echo(ServerContext&, const EchoRequest& request, Echo
 
 absl::Status EchoHandlers::EchoExecutor(ServerContext&, const EchoRequest& request, EchoReply& reply) {
   reply.set_payload(request.payload());
+  return absl::OkStatus();
+}
+
+absl::Status EchoHandlers::Absorb(ServerContext&, const EchoRequest&, EchoReply&) { return absl::OkStatus(); }
+
+absl::Status EchoHandlers::Produce(ServerContext&, const ProduceRequest& request, EchoReply& reply) {
+  reply.set_payload(std::string(request.size(), 'x'));
   return absl::OkStatus();
 }
 

@@ -15,7 +15,7 @@
 
 namespace ferry::bench {
 
-// An EchoHandlers sends every payload back. It has a thread, which answers EchoLater.
+// An EchoHandlers sends every payload back, or takes or makes it. It has a thread, which answers EchoLater.
 //
 // Thread-safe. The server must be gone first.
 class EchoHandlers final : public EchoService {
@@ -25,6 +25,8 @@ class EchoHandlers final : public EchoService {
 
   absl::Status Echo(ServerContext& context, const EchoRequest& request, EchoReply& reply) override;
   absl::Status EchoExecutor(ServerContext& context, const EchoRequest& request, EchoReply& reply) override;
+  absl::Status Absorb(ServerContext& context, const EchoRequest& request, EchoReply& reply) override;
+  absl::Status Produce(ServerContext& context, const ProduceRequest& request, EchoReply& reply) override;
   void StartEchoLater(UnaryCall<EchoRequest, EchoReply> call) override ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

@@ -7,6 +7,7 @@
 #include "absl/synchronization/notification.h"
 #include "benchmarks/echo.ferry.h"
 #include "benchmarks/echo.pb.h"
+#include "ferry/benchmarks/beside_large.h"
 #include "ferry/benchmarks/caller_threads.h"
 #include "ferry/benchmarks/echo_service.h"
 #include "ferry/rpc/call_options.h"
@@ -195,6 +196,7 @@ absl::Status FerryEcho::RunClient(const std::string& address, const Work& work, 
   }
   EchoRequest request;
   request.set_payload(std::string(work.payload, 'x'));
+  if (work.beside != Beside::kNothing) return RunBesideLarge(stubs.front(), work, meter);
   if (work.blocking()) {
     return RunCallers(work.threads, meter, [&] { return NewBlockingEcho(stubs.front(), request, work); });
   }

@@ -39,6 +39,19 @@ Number AtRest(const Measurement& m) {
   return static_cast<double>(*(m.*kSide).*kNanos) / 1000;
 }
 
+template <int64_t Alone::*kNanos>
+Number OfAlone(const Measurement& m) {
+  if (!m.alone.has_value()) return std::nullopt;
+  return static_cast<double>((*m.alone).*kNanos) / 1000;
+}
+
+// Twice what small calls take alone, and one fragment that may be in front.
+Number OfAllowed(const Measurement& m) {
+  if (!m.alone.has_value()) return std::nullopt;
+  return static_cast<double>(m.latency.Percentile(0.99)) /
+         static_cast<double>(2 * m.alone->p99_nanos + m.alone->fragment_nanos);
+}
+
 Number WireBytes(const Measurement& m) {
   return PerCall(m, m.client.bytes_written + m.server.bytes_written) - static_cast<double>(m.message_bytes);
 }
@@ -72,6 +85,10 @@ constexpr Figure kFigures[] = {
     {"wire_bytes_beyond_messages", "wire", 1, WireBytes},
     {"client_asleep_after_us", "", 0, AtRest<kClientRest, &Rest::asleep_after_nanos>},
     {"server_asleep_after_us", "", 0, AtRest<kServerRest, &Rest::asleep_after_nanos>},
+    {"alone_p50_us", "", 1, OfAlone<&Alone::p50_nanos>},
+    {"alone_p99_us", "", 1, OfAlone<&Alone::p99_nanos>},
+    {"fragment_us", "", 1, OfAlone<&Alone::fragment_nanos>},
+    {"p99_of_allowed", "", 2, OfAllowed},
     {"client_idle_cpu_us", "", 0, AtRest<kClientRest, &Rest::cpu_nanos>},
     {"server_idle_cpu_us", "", 0, AtRest<kServerRest, &Rest::cpu_nanos>},
 };

@@ -22,6 +22,13 @@ enum class Workload {
   kLater,     // by a thread of the service's own, after the handler has returned
 };
 
+// What is under way on the connection beside the calls that are measured.
+enum class Beside {
+  kNothing,
+  kUpload,    // requests of 64 MiB, one after the other
+  kDownload,  // replies of 64 MiB
+};
+
 // A Work is a closed loop of calls: each connection keeps `in_flight` of them going. A value.
 struct Work {
   Workload workload = Workload::kUnary;
@@ -35,6 +42,8 @@ struct Work {
   size_t payload = 64;
   // Whether each call makes a new reply, instead of using one again.
   bool fresh_reply = false;
+  // More than kNothing REQUIRES: connections, in_flight and threads are 1.
+  Beside beside = Beside::kNothing;
   // Whether both processes keep to one and the same processor.
   bool one_processor = false;
 

@@ -22,6 +22,14 @@ struct Mark {
   Usage server;
 };
 
+// What calls took before others were beside them on the connection, in nanoseconds: a value.
+struct Alone {
+  int64_t p50_nanos = 0;
+  int64_t p99_nanos = 0;
+  // What a request of one fragment takes longer, both at their medians.
+  int64_t fragment_nanos = 0;
+};
+
 // A Measurement is what the calls of one row took, between two marks.
 struct Measurement {
   int64_t calls = 0;
@@ -35,6 +43,8 @@ struct Measurement {
   // Of the second after the last call, if that was watched.
   std::optional<Rest> client_rest;
   std::optional<Rest> server_rest;
+  // If large messages were beside these calls.
+  std::optional<Alone> alone = {};
 };
 
 // A Meter is told of every call that ends and says whether to begin another: calls warm up, are measured, and
@@ -66,6 +76,9 @@ class Meter {
 
   // Adds calls that others have made between the marks. REQUIRES: GoOn has returned false.
   void Add(int64_t calls, const Histogram& latency);
+
+  // What the calls are to be compared with.
+  void SetAlone(const Alone& alone) { measurement_.alone = alone; }
 
   // REQUIRES: GoOn has returned false.
   const Measurement& measurement() const { return measurement_; }

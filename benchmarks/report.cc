@@ -40,6 +40,7 @@ std::vector<Field> WorkFields(const Row& row) {
       {"in flight", "in_flight", absl::StrCat(work.in_flight)},
       {"threads", "threads", absl::StrCat(work.threads)},
       {"bytes", "payload_bytes", absl::StrCat(work.payload)},
+      {"beside", "beside", std::string(Name(work.beside)), true},
       {"reply", "reply", work.fresh_reply ? "fresh" : "reused", true},
   };
 }

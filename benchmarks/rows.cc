@@ -19,6 +19,12 @@ constexpr std::pair<std::string_view, Transport> kTransports[] = {
     {"unix", Transport::kUnix},
 };
 
+constexpr std::pair<std::string_view, Beside> kBesides[] = {
+    {"nothing", Beside::kNothing},
+    {"upload", Beside::kUpload},
+    {"download", Beside::kDownload},
+};
+
 template <typename Table, typename Value>
 std::string_view NameIn(const Table& table, Value value) {
   return std::find_if(std::begin(table), std::end(table), [&](auto& e) { return e.second == value; })->first;
@@ -130,6 +136,19 @@ std::vector<Row> RowsOfSystemCalls(Transport transport) {
   };
 }
 
+// Small calls while 64 MiB messages are under way on their connection: behind one fragment at most.
+std::vector<Row> RowsBesideLarge(Transport transport) {
+  std::vector<Row> rows;
+  for (const Beside beside : {Beside::kUpload, Beside::kDownload}) {
+    rows.push_back({.name = "F",
+                    .transport = transport,
+                    .work = {.beside = beside},
+                    .implementations = {"ferry"},
+                    .bounds = {{"p99_of_allowed", Bound::kNothing, kAtMost, 1}}});
+  }
+  return rows;
+}
+
 // The throughput of threads that share a channel never falls as they become more: not by more than 5%, which
 // is what the same row differs by between two rounds.
 std::vector<Row> RowsOfThreads() {
@@ -171,6 +190,7 @@ const Row kWireRow = {.name = "W",
 }  // namespace
 
 std::string_view Name(Workload workload) { return NameIn(kWorkloads, workload); }
+std::string_view Name(Beside beside) { return NameIn(kBesides, beside); }
 std::string_view Name(Transport transport) { return NameIn(kTransports, transport); }
 absl::StatusOr<Workload> ParseWorkload(std::string_view name) {
   return ParseIn(kWorkloads, "workload", name);
@@ -185,14 +205,15 @@ std::vector<Row> StandardRows() {
     std::move(more.begin(), more.end(), std::back_inserter(rows));
   };
   for (const Transport transport : {Transport::kTcp, Transport::kUnix}) {
-    for (const auto group : {RowsOfOneCall, RowsOfManyCalls, RowsAnsweredLater, RowsOfSystemCalls}) {
+    for (const auto group :
+         {RowsOfOneCall, RowsOfManyCalls, RowsAnsweredLater, RowsOfSystemCalls, RowsBesideLarge}) {
       add(group(transport));
     }
   }
   add(RowsOfThreads());
   add(RowsOfForms());
   rows.push_back(kWireRow);
-  constexpr std::string_view kOrder[] = {"A1", "A2", "B", "C", "X", "D", "M", "H", "S", "W"};
+  constexpr std::string_view kOrder[] = {"A1", "A2", "B", "C", "X", "D", "M", "H", "F", "S", "W"};
   std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) {
     return std::find(std::begin(kOrder), std::end(kOrder), a.name) <
            std::find(std::begin(kOrder), std::end(kOrder), b.name);

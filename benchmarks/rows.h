@@ -60,6 +60,8 @@ bool SameWork(const Row& a, const Row& b);
 // "unary", "executor" and "later"; "tcp" and "unix".
 std::string_view Name(Workload workload);
 std::string_view Name(Transport transport);
+// "nothing", "upload" and "download".
+std::string_view Name(Beside beside);
 absl::StatusOr<Workload> ParseWorkload(std::string_view name);
 absl::StatusOr<Transport> ParseTransport(std::string_view name);
 

@@ -20,7 +20,7 @@
 namespace ferry::bench {
 namespace {
 
-constexpr char kWords[][32] = {"row", "workload", "transport", "reply", "implementation"};
+constexpr char kWords[][32] = {"row", "workload", "transport", "beside", "reply", "implementation"};
 constexpr char kNumbers[][48] = {
     "connections",
     "in_flight",
@@ -57,6 +57,10 @@ constexpr char kMayBeNull[][48] = {
     "server_asleep_after_us",
     "client_idle_cpu_us",
     "server_idle_cpu_us",
+    "alone_p50_us",
+    "alone_p99_us",
+    "fragment_us",
+    "p99_of_allowed",
     "one_processor",
 };
 
@@ -125,6 +129,18 @@ TEST(LoadSmokeTest, WatchesBothSidesRest) {
   for (const auto& line : ParseLines(outcome.output)) {
     EXPECT_TRUE(line.fields().at("client_idle_cpu_us").has_number_value()) << line.ShortDebugString();
     EXPECT_TRUE(line.fields().at("server_asleep_after_us").has_number_value()) << line.ShortDebugString();
+  }
+}
+
+TEST(LoadSmokeTest, ComparesCallsBesideLargeMessagesWithCallsAlone) {
+  const Outcome outcome = RunLoad("--smoke --json --rows=F");
+  ASSERT_EQ(outcome.exit_status, 0) << outcome.output;
+  const auto lines = ParseLines(outcome.output);
+  EXPECT_EQ(lines.size(), 4u);
+  for (const auto& line : lines) {
+    for (const char* field : {"alone_p50_us", "alone_p99_us", "fragment_us", "p99_of_allowed"}) {
+      EXPECT_TRUE(line.fields().at(field).has_number_value()) << field << line.ShortDebugString();
+    }
   }
 }
 
