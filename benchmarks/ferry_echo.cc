@@ -166,7 +166,9 @@ ServerOptions FerryEcho::OptionsOfServer() const {
 }
 
 ChannelOptions FerryEcho::OptionsOfChannel(transport::LoopGroup* loops) const {
-  ChannelOptions options{.loops = loops};
+  // A call that another thread makes while the loop has the session for itself waits a moment, be it behind
+  // 64 MiB.
+  ChannelOptions options{.loops = loops, .max_waiting_bytes = 256 * 1024 * 1024};
   if (!options_.polling) options.poll_time = absl::ZeroDuration();
   return options;
 }

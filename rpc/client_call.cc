@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "ferry/transport/poll_policy.h"
 
 namespace ferry {
@@ -9,6 +10,10 @@ namespace ferry {
 void ClientCall::DropCancellation() {
   cancellation->End();
   cancellation = nullptr;
+}
+
+absl::Status ReplyDoesNotParse(size_t size) {
+  return absl::InternalError(absl::StrCat("response of ", size, " bytes does not parse"));
 }
 
 void WaitedCall::Complete(absl::Status status) {

@@ -5,6 +5,7 @@
 #include <google/protobuf/message_lite.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -45,6 +46,12 @@ class ClientCall {
 
   // Reads the reply out of `bytes`. Called at most once, before Complete, with nothing locked.
   virtual bool ParseReply(absl::string_view bytes) = 0;
+
+  // The same for a reply that came in fragments, of `size` bytes, which is at least 1. A call whose caller
+  // waits keeps it for the caller to read: that takes long, and the loop has other calls.
+  virtual bool TakeLargeReply(transport::Block bytes, size_t size) {
+    return ParseReply(absl::string_view(bytes.data(), size));
+  }
 
   // Ends the call: nothing cancels it any more, and Complete is called. Exactly once, on the loop's thread,
   // with nothing locked; by whoever has taken the call out of where it was kept.
@@ -91,6 +98,9 @@ class ClientCall {
   void DropCancellation();
 };
 
+// How a call ends whose reply, of `size` bytes, does not parse.
+absl::Status ReplyDoesNotParse(size_t size);
+
 // A WaitedCall is a call whose caller waits for it.
 class WaitedCall : public ClientCall {
  public:
@@ -127,9 +137,25 @@ class BlockingCall final : public WaitedCall {
   bool ParseReply(absl::string_view bytes) override {
     return reply_.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   }
+  bool TakeLargeReply(transport::Block bytes, size_t size) override {
+    large_ = std::move(bytes);
+    large_size_ = size;
+    return true;
+  }
+
+  // How it ended, once a large reply is read, too. REQUIRES: ended().
+  absl::Status TakeStatus() {
+    absl::Status status = WaitedCall::TakeStatus();
+    if (ABSL_PREDICT_TRUE(large_size_ == 0) || !status.ok()) return status;
+    if (!ParseReply(absl::string_view(large_.data(), large_size_))) return ReplyDoesNotParse(large_size_);
+    return status;
+  }
 
  private:
   Reply& reply_;
+  // A reply that came in fragments.
+  transport::Block large_;
+  size_t large_size_ = 0;
 };
 
 template <typename Reply>

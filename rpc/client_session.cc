@@ -258,8 +258,7 @@ void ClientSession::OnResponse(const Frame& frame) {
     }
   }
   if (ABSL_PREDICT_TRUE(call->ParseReply(frame.message()))) return call->End(absl::OkStatus());
-  call->End(
-      absl::InternalError(absl::StrCat("response of ", frame.message().size(), " bytes does not parse")));
+  call->End(ReplyDoesNotParse(frame.message().size()));
 }
 
 // What is wrong with a whole response, whose metadata are read.
@@ -305,8 +304,10 @@ void ClientSession::OnFragment(const Frame& frame, ClientCall& call) {
   }
   // The server has ended the call, well or not: it need not be told to stop.
   Take(stream);
-  if (status.ok() && !call.ParseReply(fragments.bytes())) {
-    status = absl::InternalError(absl::StrCat("response of ", fragments.total(), " bytes does not parse"));
+  if (status.ok()) {
+    const size_t size = fragments.total();
+    const bool read = size == 0 ? call.ParseReply({}) : call.TakeLargeReply(fragments.Take(), size);
+    if (!read) status = ReplyDoesNotParse(size);
   }
   fragments.Reset();
   call.End(std::move(status));

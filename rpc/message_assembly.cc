@@ -1,6 +1,7 @@
 #include "ferry/rpc/message_assembly.h"
 
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -33,6 +34,12 @@ absl::Status MessageAssembly::Append(absl::string_view fragment) {
 
 absl::Status MessageAssembly::TooShort() const {
   return absl::InternalError(absl::StrCat("fragments have ", have_, " bytes, message_length is ", total_));
+}
+
+transport::Block MessageAssembly::Take() {
+  transport::Block block = std::move(block_);
+  Reset();
+  return block;
 }
 
 void MessageAssembly::Reset() {

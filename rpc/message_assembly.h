@@ -52,6 +52,9 @@ class MessageAssembly {
     block_ = transport::Block();
     have_ = 0;
   }
+  // The message's memory, which is then the caller's affair: the budget has its bytes back, and this is as
+  // after Reset. REQUIRES: whole(), and total() > 0.
+  transport::Block Take();
   void Reset();
 
  private:

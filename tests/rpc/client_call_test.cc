@@ -2,12 +2,15 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <thread>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "ferry/transport/buffer_pool.h"
 #include "ferry/transport/event_loop.h"
 #include "gtest/gtest.h"
 #include "tests/testing/echo.pb.h"
@@ -91,6 +94,28 @@ TEST(WaitedCallTest, DoesNotWaitForWhatHasEnded) {
     call.Wait(poll_time);
     EXPECT_TRUE(call.TakeStatus().ok());
   }
+}
+
+// By the caller, so that no loop is held up.
+TEST(BlockingCallTest, ReadsALargeReplyWhenItsCallerAsks) {
+  transport::BufferPool pool;
+  const auto block = [&](absl::string_view bytes) {
+    transport::Block block = pool.Allocate(bytes.size());
+    std::memcpy(block.data(), bytes.data(), bytes.size());
+    return block;
+  };
+  test::Text reply;
+  Call call(reply);
+  EXPECT_TRUE(call.TakeLargeReply(block("\x0a\x03one"), 5));
+  EXPECT_EQ(reply.text(), "");
+  call.Complete(absl::OkStatus());
+  EXPECT_TRUE(call.TakeStatus().ok());
+  EXPECT_EQ(reply.text(), "one");
+
+  Call bad(reply);
+  EXPECT_TRUE(bad.TakeLargeReply(block("\x0a\xff"), 2));
+  bad.Complete(absl::OkStatus());
+  EXPECT_EQ(bad.TakeStatus(), absl::InternalError("response of 2 bytes does not parse"));
 }
 
 TEST(WaitedCallTest, HasTheLoopLendItselfWhenItEnds) {

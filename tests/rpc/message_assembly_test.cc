@@ -69,6 +69,17 @@ TEST_F(MessageAssemblyTest, GivesMemoryBackBeforeTheBudget) {
   EXPECT_EQ(assembly.total(), 70'000u);
 }
 
+TEST_F(MessageAssemblyTest, HandsItsMemoryOver) {
+  Budget budget(100);
+  MessageAssembly assembly;
+  ASSERT_TRUE(assembly.Begin(5, 100, budget, blocks_).ok());
+  ASSERT_TRUE(assembly.Append("hello").ok());
+  const transport::Block block = assembly.Take();
+  EXPECT_EQ(absl::string_view(block.data(), 5), "hello");
+  EXPECT_EQ(budget.used(), 0u);
+  EXPECT_FALSE(assembly.active());
+}
+
 TEST_F(MessageAssemblyTest, GivesTheBudgetBack) {
   Budget budget(100);
   {
