@@ -114,6 +114,7 @@ void EventLoop::Stop() {
 }
 
 void EventLoop::Post(Task task) {
+  if (fork_guard_.forked()) return;
   Visit visit(this);
   {
     MutexLock lock(mutex_);
@@ -124,6 +125,7 @@ void EventLoop::Post(Task task) {
 }
 
 void EventLoop::PostToOwner(Task task) {
+  if (fork_guard_.forked()) return;
   Visit visit(this);
   {
     MutexLock lock(mutex_);

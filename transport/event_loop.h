@@ -20,6 +20,7 @@
 #include "ferry/transport/buffer_pool.h"
 #include "ferry/transport/check.h"
 #include "ferry/transport/clock.h"
+#include "ferry/transport/fork_guard.h"
 #include "ferry/transport/mutex.h"
 #include "ferry/transport/poll_policy.h"
 #include "ferry/transport/posix.h"
@@ -193,6 +194,10 @@ class ABSL_LOCKABLE EventLoop {
   // this thread, and from now on those that are posted, as they come. REQUIRES: as for the destructor.
   void DropTasks() ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Says whether this process has the loop's thread. In one that was forked since nothing can be run: what is
+  // posted is destroyed at once.
+  const ForkGuard& fork_guard() const { return fork_guard_; }
+
   // Whether the calling thread is the loop's. Thread-safe.
   bool InLoop() const { return current_ == this; }
 
@@ -268,6 +273,7 @@ class ABSL_LOCKABLE EventLoop {
   // The loop that this thread runs; nullptr on other threads.
   static thread_local constinit EventLoop* current_;
 
+  const ForkGuard fork_guard_;
   const Clock* const clock_;
   const std::unique_ptr<BufferPool> own_buffers_;  // or nullptr
   const WakeUp wake_up_;

@@ -100,9 +100,18 @@ absl::StatusOr<std::unique_ptr<LoopGroup>> LoopGroup::Create(const Options& opti
 
 LoopGroup::LoopGroup(std::shared_ptr<Loops> loops) : loops_(std::move(loops)) {}
 
-LoopGroup::~LoopGroup() { StopThreads(); }
+LoopGroup::~LoopGroup() {
+  if (forked()) {
+    static_cast<void>(std::make_unique<std::shared_ptr<Loops>>(loops_).release());
+    return;
+  }
+  StopThreads();
+}
+
+bool LoopGroup::forked() const { return !loops_->loops.empty() && loop(0).fork_guard().forked(); }
 
 void LoopGroup::Stop() {
+  if (forked()) return;
   StopThreads();
   for (const std::unique_ptr<EventLoop>& loop : loops_->loops) loop->DropTasks();
 }

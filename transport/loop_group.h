@@ -22,7 +22,8 @@ namespace ferry::transport {
 //
 // Thread-safe. Destroying it stops the loops and waits for their threads; the loops are gone afterwards, with
 // the tasks they had not run. It may be destroyed on one of its own loops' threads: that one finishes by
-// itself when its batch has ended, and the loops last until then.
+// itself when its batch has ended, and the loops last until then. In a process that was forked since, where
+// its threads are not, destroying it does nothing: the loops stay for ever.
 class LoopGroup {
  public:
   struct Options {
@@ -71,6 +72,7 @@ class LoopGroup {
   static void* RunThread(void* thread);
   absl::Status StartThread(size_t index, const Options& options);
   void StopThreads();
+  bool forked() const;
 
   const std::shared_ptr<Loops> loops_;
   std::vector<pthread_t> threads_;  // complete when Create returns, empty after Stop
