@@ -1,6 +1,4 @@
 // Serves one chat room on the address given, until SIGTERM or SIGINT.
-#include <signal.h>
-
 #include <cstdio>
 #include <string>
 
@@ -8,14 +6,11 @@
 #include "absl/time/time.h"
 #include "examples/chat/chat_service.h"
 #include "ferry/rpc/server.h"
+#include "ferry/rpc/shutdown_signal.h"
 
 int main(int argc, char** argv) {
-  // Before any thread is made, so that the signals wait for sigwait below.
-  sigset_t stop_signals;
-  sigemptyset(&stop_signals);
-  sigaddset(&stop_signals, SIGTERM);
-  sigaddset(&stop_signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
+  // Before any thread is made.
+  ferry::ShutdownSignal stop;
 
   chat::RoomService room;
   ferry::Server server({.threads = 2});
@@ -26,8 +21,7 @@ int main(int argc, char** argv) {
   }
   std::printf("%s\n", server.addresses().front().c_str());
   std::fflush(stdout);
-  int signal;
-  sigwait(&stop_signals, &signal);
-  // Members never leave by themselves: they are cancelled.
-  server.Shutdown(absl::ZeroDuration());
+  stop.Wait();
+  // Members never leave by themselves: those who have not gone by then are cancelled.
+  server.Shutdown(absl::Milliseconds(100));
 }

@@ -1,6 +1,4 @@
 // Serves Greeter on the addresses given, until SIGTERM or SIGINT.
-#include <signal.h>
-
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -12,6 +10,7 @@
 #include "absl/time/time.h"
 #include "examples/greeter/greeter.ferry.h"
 #include "ferry/rpc/server.h"
+#include "ferry/rpc/shutdown_signal.h"
 
 namespace {
 
@@ -44,12 +43,8 @@ class Greeter final : public GreeterService {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Before any thread is made, so that the signals wait for sigwait below.
-  sigset_t stop_signals;
-  sigemptyset(&stop_signals);
-  sigaddset(&stop_signals, SIGTERM);
-  sigaddset(&stop_signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
+  // Before any thread is made.
+  ferry::ShutdownSignal stop;
 
   const std::vector<std::string> wanted =
       argc > 1 ? std::vector<std::string>(argv + 1, argv + argc) : std::vector<std::string>{"127.0.0.1:0"};
@@ -67,8 +62,7 @@ int main(int argc, char** argv) {
   for (const std::string& address : server.addresses()) std::printf("listening on %s\n", address.c_str());
   std::fflush(stdout);
 
-  int signal = 0;
-  sigwait(&stop_signals, &signal);
+  stop.Wait();
   server.Shutdown(absl::Seconds(2));
   return 0;
 }
