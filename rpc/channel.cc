@@ -95,7 +95,8 @@ absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateOver(std::unique_ptr<tra
 
 Channel::Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
                  std::shared_ptr<Shared> shared, std::shared_ptr<Endpoint> endpoint)
-    : poll_time_(options.poll_time),
+    : fork_guard_(endpoint->loop().fork_guard()),
+      poll_time_(options.poll_time),
       own_loops_(std::move(own_loops)),
       shared_(std::move(shared)),
       endpoint_(std::move(endpoint)) {}
@@ -103,6 +104,10 @@ Channel::Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopG
 // All of it is for the loop's own thread: a guest leaves first, and callbacks that it has left there come
 // first.
 Channel::~Channel() {
+  if (forked()) {
+    Abandon();
+    return;
+  }
   const absl::Status why = absl::CancelledError("the channel was destroyed");
   transport::EventLoop& loop = endpoint_->loop();
   if (transport::EventLoop::InAnyLoop()) {
@@ -125,6 +130,14 @@ Channel::~Channel() {
   closed.WaitForNotification();
   // A blocking call that has just ended so may still be about to let go of the loop.
   loop.AwaitVisitors();
+}
+
+// In a forked process: what the channel has stays for ever. Its end would wait for threads, and change what
+// the kernel does for the other process, with which the sockets are shared.
+void Channel::Abandon() {
+  static_cast<void>(std::make_unique<std::shared_ptr<transport::LoopGroup>>(own_loops_).release());
+  static_cast<void>(std::make_unique<std::shared_ptr<Shared>>(shared_).release());
+  static_cast<void>(std::make_unique<std::shared_ptr<Endpoint>>(endpoint_).release());
 }
 
 // Callbacks that Close has run may have started calls, which fail in their turn; but not for ever.
@@ -187,6 +200,7 @@ void Channel::Run(const MethodDescriptor& method, const google::protobuf::Messag
                   const CallOptions& options, WaitedCall& call) {
   // The channel may be destroyed as soon as the call has ended.
   const absl::Duration poll_time = poll_time_;
+  call.lasting_request = &request;
   if (own_loops_ != nullptr) {
     if (RunAsGuest(method, request, options, call)) return;
     if (IsOneOfManyLoneCalls()) call.LendWhenEnded(endpoint_->loop());
@@ -202,6 +216,10 @@ std::shared_ptr<ClientStreamCall> Channel::StartStream(const MethodDescriptor& m
   auto call = std::make_shared<ClientStreamCall>(endpoint_->loop(), own_loops_,
                                                  settings.initial_stream_window, settings.max_message);
   call->KeepUntilComplete();
+  if (forked()) {
+    call->ClientCall::End(ForkedError());
+    return call;
+  }
   call->cancel_waiting = [canceller = canceller()](std::shared_ptr<ClientStreamCall> waiting,
                                                    absl::Status why) {
     canceller.Cancel(std::move(waiting), std::move(why));

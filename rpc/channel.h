@@ -26,6 +26,7 @@
 #include "ferry/rpc/method.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/connector.h"
+#include "ferry/transport/fork_guard.h"
 #include "ferry/transport/loop_group.h"
 #include "ferry/transport/socket_options.h"
 
@@ -86,6 +87,14 @@ class CallCanceller {
 //
 // Thread-safe. Destroying it ends its calls with CANCELLED; unless that happens on a loop's thread (inside a
 // callback), every callback has returned before it is destroyed. Services and stubs do not own it.
+//
+// A call that was surely not executed, for its connection was lost before the request was written or the
+// server takes no more calls on it, is sent again over the next connection, whatever the method; at most 5
+// times, unless it waits for ready. So is a call of an idempotent method whose connection ends before the
+// server has said anything. A streaming call, only while none of its messages was written.
+//
+// In a process that was forked since, calls end at once with FAILED_PRECONDITION, callbacks being run before
+// the call returns; destroying the channel there does nothing, and the server does not notice.
 class Channel {
  public:
   // A channel to "host:port", "[v6]:port", "unix:/path" or "unix-abstract:name". Host names are looked up
@@ -108,6 +117,7 @@ class Channel {
              const CallOptions& options, ClientCall& call) {
     call.method = &method;
     call.wait_for_ready = options.wait_for_ready;
+    call.turned_away = 0;
     call.reply_metadata = options.reply_metadata;
     call.deadline = transport::Instant::Infinite();
     if (!call.head.empty()) call.head.clear();
@@ -139,10 +149,16 @@ class Channel {
   // For stubs. Cancels calls of the channel.
   CallCanceller canceller() const { return CallCanceller(endpoint_, own_loops_); }
 
+  // For stubs. Whether this process is not the one that the channel works in, and the error then.
+  bool forked() const { return fork_guard_.forked(); }
+  absl::Status ForkedError() const { return fork_guard_.Error("channel"); }
+
   // For stubs. The pool of call objects for replies of this type; lives as long as the channel, and any call
   // of it.
   template <typename Reply>
   ClientCallPool<Reply>* CallPool() {
+    // Its mutex may be held for ever; and no calls will be made.
+    if (forked()) return nullptr;
     absl::MutexLock lock(&shared_->mutex);
     std::unique_ptr<AnyClientCallPool>& pool = shared_->pools[&kTypeKey<Reply>];
     if (pool == nullptr) pool = std::make_unique<ClientCallPool<Reply>>(endpoint_->loop());
@@ -178,9 +194,11 @@ class Channel {
   bool RunAsGuest(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
                   const CallOptions& options, WaitedCall& call);
   bool IsOneOfManyLoneCalls();
+  void Abandon();
 
   static void TellWhenDone(Endpoint& endpoint, absl::Notification& closed, int rounds);
 
+  const transport::ForkGuard fork_guard_;
   const absl::Duration poll_time_;
   // Null if the options named a group.
   std::shared_ptr<transport::LoopGroup> own_loops_;

@@ -1,5 +1,7 @@
 #include "ferry/rpc/client_call.h"
 
+#include <algorithm>
+#include <memory>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -7,7 +9,15 @@
 
 namespace ferry {
 
-void ClientCall::DropCancellation() {
+void RequestCopy::Grow(size_t size) {
+  capacity_ = std::max(2 * capacity_, std::max<size_t>(size, 64));
+  bytes_ = std::make_unique<char[]>(capacity_);
+}
+
+// What the next use of the call must not find.
+void ClientCall::LetGo() {
+  request_block = transport::Block();
+  if (cancellation == nullptr) return;
   cancellation->End();
   cancellation = nullptr;
 }

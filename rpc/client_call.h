@@ -34,6 +34,25 @@ namespace ferry {
 
 class Stream;
 
+// A RequestCopy keeps the bytes of a small request, in memory that it keeps for the next one.
+//
+// Thread-compatible.
+class RequestCopy {
+ public:
+  // Where `size` bytes are to be put; what was there is forgotten.
+  char* Prepare(size_t size) {
+    if (ABSL_PREDICT_FALSE(size > capacity_)) Grow(size);
+    return bytes_.get();
+  }
+  const char* data() const { return bytes_.get(); }
+
+ private:
+  void Grow(size_t size);
+
+  std::unique_ptr<char[]> bytes_;
+  size_t capacity_ = 0;
+};
+
 // A ClientCall is one call from its start to its one end.
 //
 // It is not owned by the channel that runs it, and must live until Complete is called. Whoever takes a call
@@ -56,7 +75,7 @@ class ClientCall {
   // Ends the call: nothing cancels it any more, and Complete is called. Exactly once, on the loop's thread,
   // with nothing locked; by whoever has taken the call out of where it was kept.
   void End(absl::Status status) {
-    if (ABSL_PREDICT_FALSE(cancellation != nullptr)) DropCancellation();
+    if (ABSL_PREDICT_FALSE(cancellation != nullptr || request_block)) LetGo();
     Complete(std::move(status));
   }
 
@@ -82,20 +101,30 @@ class ClientCall {
   // The encoded RequestHead; empty when there is nothing to say in it.
   std::string head;
 
-  // The request, encoded, of a call that has to wait before it can be sent. Belongs to the queue it waits in.
-  transport::Block waiting_request;
-  size_t waiting_request_size = 0;
+  // The request, for a call that waits to be sent or may have to be sent again: the message itself, if that
+  // lives as long as the call; or its encoded bytes, in a block or, if they are few and were sent at once, in
+  // a copy. Belongs to the queue or the session that keeps the call, but for lasting_request, which is set
+  // before the start.
+  const google::protobuf::MessageLite* lasting_request = nullptr;
+  transport::Block request_block;
+  RequestCopy request_copy;
+  size_t request_size = 0;
+  // How often the call was given to a connection that has given it back, as surely not executed or as one of
+  // an idempotent method; or, for calls that wait, how many connections in a row turned it away.
+  int turned_away = 0;
 
   // Belong to the queue or the session that keeps the call, under its mutex.
   DeadlineTimer deadline_timer{this};
   transport::StreamId stream;
   // Which REQUEST of its connection it was, from 1 (PROTOCOL.md [P6.10]).
   uint64_t ordinal = 0;
+  // How many writes of the connection had begun before its request was appended.
+  uint64_t writes_before = 0;
   // Belongs to the session's loop: a reply that arrives in fragments.
   MessageAssembly reply_fragments;
 
  private:
-  void DropCancellation();
+  void LetGo();
 };
 
 // How a call ends whose reply, of `size` bytes, does not parse.

@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/base/optimization.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ferry/rpc/awaited_call.h"
@@ -35,6 +36,7 @@ class ClientMethod {
   // an event loop's thread (in callbacks and inline handlers): all that the loop is for would stop, perhaps
   // for ever.
   absl::Status Call(const Request& request, Reply& reply, const CallOptions& options) const {
+    if (ABSL_PREDICT_FALSE(channel_->forked())) return channel_->ForkedError();
     if (transport::EventLoop::InAnyLoop()) return WouldStopTheLoop();
     BlockingCall call(reply);
     channel_->Run(*method_, request, options, call);
@@ -51,9 +53,11 @@ class ClientMethod {
   // `done` may start further calls but must not wait for one. `reply`, in the form that takes it, must live
   // until then.
   void Call(const Request& request, Reply& reply, const CallOptions& options, StatusCallback&& done) const {
+    if (ABSL_PREDICT_FALSE(channel_->forked())) return std::move(done)(channel_->ForkedError());
     channel_->Start(*method_, request, options, calls_->Take(reply, std::move(done)));
   }
   void Call(const Request& request, const CallOptions& options, ReplyCallback<Reply>&& done) const {
+    if (ABSL_PREDICT_FALSE(channel_->forked())) return std::move(done)(channel_->ForkedError());
     channel_->Start(*method_, request, options, calls_->Take(std::move(done)));
   }
 

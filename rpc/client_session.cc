@@ -91,6 +91,7 @@ ClientSession::Started ClientSession::StartWith(ClientCall& call, F&& append) {
     }
     frames.stream = *stream;
     call.stream = *stream;
+    call.writes_before = connection_->writes_begun();
     appended = append(frames);
     if (appended == Connection::Appended::kClosed) {
       table_.Take(*stream);
@@ -110,12 +111,16 @@ ClientSession::Started ClientSession::Start(ClientCall& call, const google::prot
   if (ABSL_PREDICT_FALSE(size > kMaxGathered)) return StartEncoded(call, Encode(request, size, *connection_));
   return StartWith(call, [&](const MessageFrames& frames) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     call.ordinal = ++sender_.requests;
-    return AppendMessage(frames, request, size, *connection_);
+    call.request_size = size;
+    char* const copy = call.lasting_request == nullptr ? call.request_copy.Prepare(size) : nullptr;
+    return AppendMessage(frames, request, size, *connection_, copy);
   });
 }
 
 ClientSession::Started ClientSession::StartEncoded(ClientCall& call, EncodedMessage request) {
   return StartWith(call, [&](const MessageFrames& frames) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (call.lasting_request == nullptr) call.request_block = request.block;
+    call.request_size = request.bytes.size();
     if (request.bytes.size() <= FragmentLimit(frames.head.size())) {
       call.ordinal = ++sender_.requests;
       return AppendMessage(frames, request, *connection_);
@@ -142,12 +147,12 @@ ClientSession::Started ClientSession::StartStream(ClientCall& call) {
 ClientSession::Started ClientSession::StartWaiting(ClientCall& call) {
   if (call.method->client_streaming) return StartStream(call);
   // The call may end, and be used for another, as soon as its request is appended.
-  EncodedMessage request{.block = call.waiting_request};
-  if (request.block) request.bytes = absl::string_view(request.block.data(), call.waiting_request_size);
-  call.waiting_request = transport::Block();
+  EncodedMessage request{.block = call.request_block};
+  if (request.block) request.bytes = absl::string_view(request.block.data(), call.request_size);
+  call.request_block = transport::Block();
   const transport::Block block = request.block;
   const Started started = StartEncoded(call, std::move(request));
-  if (started != Started::kYes) call.waiting_request = block;
+  if (started != Started::kYes) call.request_block = block;
   return started;
 }
 
@@ -319,8 +324,16 @@ void ClientSession::OnStatus(const Frame& frame) {
   call->reply_fragments.Reset();
   absl::StatusOr<WireStatus> decoded = DecodeStatusHead(frame.head());
   if (!decoded.ok()) return call->End(decoded.status());
+  // It was sent before we knew how many streams the server takes (PROTOCOL.md [P9.6]).
+  if (decoded->not_executed && IsBeyondLimit(frame.header.stream)) return GiveBack({call}, decoded->status);
   KeepMetadata({std::move(decoded->initial_metadata), std::move(decoded->trailing_metadata)}, *call);
   call->End(std::move(decoded->status));
+}
+
+// Whether the server does not take streams of this slot.
+bool ClientSession::IsBeyondLimit(StreamId stream) {
+  transport::SharedLock lock(mutex_, shared_);
+  return stream.slot() >= max_streams_;
 }
 
 void ClientSession::Abandon(StreamId stream, absl::Status why) {

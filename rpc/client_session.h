@@ -40,10 +40,17 @@ class ClientSession final : public StreamCarrier,
   class Owner {
    public:
     virtual ~Owner() = default;
+    // The server's SETTINGS have come. Told once at most, before the rest.
+    virtual void OnIntroduced(ClientSession& session) = 0;
     // The session takes no more calls; those it has may still end well. Told once.
     virtual void OnNoMoreCalls(ClientSession& session, const absl::Status& why) = 0;
-    // The connection is closed. Told once, after OnNoMoreCalls; nothing follows. The session's calls have not
-    // ended yet but will when this returns, so it must live on for the rest of the task.
+    // Calls that have not ended and may be sent again, whatever `why` says: the server has surely not
+    // executed them, or has never introduced itself and their methods are idempotent. They are out of the
+    // session, and the owner's to start again or end; in the order they were started.
+    virtual void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) = 0;
+    // The connection is closed. Told once, after OnNoMoreCalls; only OnCallsReturned may follow. The
+    // session's calls have not ended yet but will when this returns, so it must live on for the rest of the
+    // task.
     virtual void OnSessionClosed(ClientSession& session) = 0;
     // A slot has become free after Start had answered kFull.
     virtual void OnSlotFree() = 0;
@@ -76,8 +83,9 @@ class ClientSession final : public StreamCarrier,
   // Begins the connection. On the loop.
   void Begin();
 
-  // Sends a call's request: `request`, of `size` = request.ByteSizeLong() just called, or the one that was
-  // encoded when the call had to wait. The call is left alone unless the answer is kYes. Thread-safe.
+  // Sends a call's request: `request`, of `size` = request.ByteSizeLong() just called, or the one in its
+  // request_block. The request is kept with the call, which is otherwise left alone unless the answer is
+  // kYes. Thread-safe.
   Started Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
       ABSL_LOCKS_EXCLUDED(mutex_);
   Started StartWaiting(ClientCall& call) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -140,6 +148,9 @@ class ClientSession final : public StreamCarrier,
   bool answered() const { return answered_; }
   // Whether the server has said that it takes no more calls. On the loop.
   bool drained() const { return drained_; }
+  // Whether the server's SETTINGS have come; whether it has sent what breaks the protocol. On the loop.
+  bool introduced() const { return settings_seen_; }
+  bool broken() const { return broken_; }
 
  private:
   template <typename F>
@@ -155,7 +166,8 @@ class ClientSession final : public StreamCarrier,
   void OnDeadline();
   void TellOwner(const absl::Status& why);
   void SendCancels() ABSL_LOCKS_EXCLUDED(mutex_);
-  void EndCalls(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndCalls(const absl::Status& why, uint64_t last_write) ABSL_LOCKS_EXCLUDED(mutex_);
+  void GiveBack(std::vector<ClientCall*> calls, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
   ClientCall* Take(transport::StreamId stream) ABSL_LOCKS_EXCLUDED(mutex_);
 
   void OnFrame(const transport::Frame& frame) override {
@@ -171,7 +183,7 @@ class ClientSession final : public StreamCarrier,
 
   void OnSettings(const transport::Frame& frame);
   void OnDrain(const transport::Frame& frame);
-  void EndBeyond(uint64_t last_ordinal, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void GiveBackBeyond(uint64_t last_ordinal) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnConnectionStatus(const transport::Frame& frame);
   void OnCallFrame(const transport::Frame& frame);
   void CheckKnown(const transport::Frame& frame) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -181,6 +193,7 @@ class ClientSession final : public StreamCarrier,
   void OnStreamed(const transport::Frame& frame, ClientCall& call);
   void OnWindow(const transport::Frame& frame) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnRoom() override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool IsBeyondLimit(transport::StreamId stream) ABSL_LOCKS_EXCLUDED(mutex_);
   bool TakeOut(transport::StreamId stream, ClientCall** call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendCancel(transport::StreamId stream);
   void AfterTakingOut() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -235,6 +248,7 @@ class ClientSession final : public StreamCarrier,
   // EndCalls was called: there are no deadlines any more.
   bool ended_ = false;
   bool drained_ = false;
+  bool broken_ = false;
   bool owner_told_ = false;
   Budget fragment_budget_;
   transport::Timer deadline_timer_;

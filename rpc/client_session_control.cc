@@ -1,5 +1,8 @@
 // Frames of the connection itself, the messages of streams, and how the session ends.
+#include <algorithm>
+#include <limits>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -68,6 +71,7 @@ void ClientSession::OnSettings(const Frame& frame) {
     return sender.counting();
   });
   counting_.store(counting, std::memory_order_relaxed);
+  owner_.OnIntroduced(*this);
 }
 
 // The server takes no more calls on this connection (PROTOCOL.md [P13.5]).
@@ -85,13 +89,12 @@ void ClientSession::OnDrain(const Frame& frame) {
     return Break(absl::InternalError(absl::StrCat("DRAIN frame accepts ", head.last_ordinal(),
                                                   " requests, but only ", sent, " were sent")));
   }
-  const absl::Status why = absl::UnavailableError("the server takes no more calls");
-  TellOwner(why);
-  EndBeyond(head.last_ordinal(), why);
+  TellOwner(absl::UnavailableError("the server takes no more calls"));
+  GiveBackBeyond(head.last_ordinal());
 }
 
-// Ends the calls that the server will neither execute nor answer.
-void ClientSession::EndBeyond(uint64_t last_ordinal, const absl::Status& why) {
+// Gives back the calls that the server will neither execute nor answer.
+void ClientSession::GiveBackBeyond(uint64_t last_ordinal) {
   std::vector<ClientCall*> beyond;
   {
     transport::SharedLock lock(mutex_, shared_);
@@ -103,10 +106,16 @@ void ClientSession::EndBeyond(uint64_t last_ordinal, const absl::Status& why) {
     }
   }
   AfterTakingOut();
-  for (ClientCall* call : beyond) {
-    call->reply_fragments.Reset();
-    call->End(why);
-  }
+  GiveBack(std::move(beyond),
+           absl::UnavailableError("the server takes no more calls, this one was not executed"));
+}
+
+void ClientSession::GiveBack(std::vector<ClientCall*> calls, const absl::Status& why) {
+  if (calls.empty()) return;
+  std::sort(calls.begin(), calls.end(),
+            [](const ClientCall* a, const ClientCall* b) { return a->ordinal < b->ordinal; });
+  for (ClientCall* call : calls) call->reply_fragments.Reset();
+  owner_.OnCallsReturned(calls, why);
 }
 
 // The server says why it is about to close the connection.
@@ -227,9 +236,10 @@ void ClientSession::OnMalformedInput(const absl::Status& why, bool tell_peer) {
     SendHead({.type = FrameType::kStatus, .flags = transport::kEndStream},
              EncodeStatusHead({.status = why}, max_head()), *connection_);
   }
+  broken_ = !connection_->end_of_input();
   connection_->CloseAfterFlush(why);
-  // The connection may linger for the peer's sake; the calls need not.
-  EndCalls(why);
+  // The connection may linger for the peer's sake; the calls need not. What was appended may yet be written.
+  EndCalls(why, std::numeric_limits<uint64_t>::max());
 }
 
 void ClientSession::Close(const absl::Status& why) {
@@ -258,31 +268,43 @@ void ClientSession::SendCancels() {
 void ClientSession::OnClosed(const absl::Status& why) {
   TellOwner(why);
   owner_.OnSessionClosed(*this);
-  EndCalls(why);
+  EndCalls(why, connection_->last_write());
 }
 
 void ClientSession::TellOwner(const absl::Status& why) {
   if (!std::exchange(owner_told_, true)) owner_.OnNoMoreCalls(*this, why);
 }
 
-void ClientSession::EndCalls(const absl::Status& why) {
+// Ends the calls or gives them back. Nothing that was appended after the write `last_write` has been written.
+void ClientSession::EndCalls(const absl::Status& why, uint64_t last_write) {
   const std::shared_ptr<ClientSession> self = shared_from_this();
   ended_ = true;
-  std::vector<ClientCall*> calls;
+  const bool cancelled = absl::IsCancelled(why);
+  // Those that were never sent, those that may be sent twice, and the rest.
+  std::vector<ClientCall*> unsent, repeatable, calls;
   {
     transport::SharedLock lock(mutex_, shared_);
     closed_ = true;
+    for (const StreamId stream : table_.Streams()) {
+      ClientCall* call = table_.Find(stream);
+      deadlines_.Remove(*call);
+      const bool never_sent = sender_.Drop(stream) || call->writes_before >= last_write;
+      const bool may_repeat = !settings_seen_ && call->method->idempotent && call->messages == nullptr;
+      (cancelled ? calls : never_sent ? unsent : may_repeat ? repeatable : calls).push_back(call);
+    }
     sender_.DropAll();
-    calls = table_.TakeAll();
-    for (ClientCall* call : calls) deadlines_.Remove(*call);
+    table_.TakeAll();
   }
   loop_.timers().Cancel(deadline_timer_);
   TellOwner(why);
-  const absl::Status status = absl::IsCancelled(why)
+  const absl::Status status = cancelled
                                   ? why
                                   : absl::UnavailableError(absl::StrCat("connection to ", connection_->peer(),
                                                                         " lost: ", why.message()));
   AfterTakingOut();
+  GiveBack(std::move(repeatable), status);
+  GiveBack(std::move(unsent),
+           absl::UnavailableError(absl::StrCat(std::string(status.message()), ", the call was not sent")));
   for (ClientCall* call : calls) {
     call->reply_fragments.Reset();
     call->End(status);

@@ -1,10 +1,9 @@
 #include "ferry/rpc/endpoint.h"
 
 #include <algorithm>
-#include <cmath>
+#include <string>
 #include <utility>
 
-#include "absl/random/distributions.h"
 #include "absl/strings/str_cat.h"
 
 namespace ferry {
@@ -12,6 +11,9 @@ namespace ferry {
 using transport::Instant;
 
 namespace {
+
+// Whether a call's request may be sent to a server that has not introduced itself.
+bool MayBeEarly(const ClientCall& call) { return call.method->idempotent && call.messages == nullptr; }
 
 // RESOURCE_EXHAUSTED if the server would refuse a request for its size.
 absl::Status CheckFits(const ClientCall& call, size_t size, const ClientSession& session) {
@@ -81,19 +83,14 @@ void Endpoint::Wait(ClientCall& call, const google::protobuf::MessageLite& reque
   }
   if (!status.ok()) return FailLater(call, std::move(status));
   if (size > 0) {
-    call.waiting_request = loop_.blocks().pool().Allocate(size);
-    request.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(call.waiting_request.data()));
+    call.request_block = loop_.blocks().pool().Allocate(size);
+    request.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(call.request_block.data()));
   }
-  call.waiting_request_size = size;
+  call.request_size = size;
   {
     transport::MutexLock lock(mutex_);
     status = CheckMayWait(call, size);
-    if (status.ok()) {
-      waiting_.push_back(&call);
-      has_waiting_.store(true, std::memory_order_relaxed);
-      waiting_bytes_ += size;
-      deadlines_.Add(call);
-    }
+    if (status.ok()) Remember(call, /*at_front=*/false);
   }
   if (!status.ok()) return FailLater(call, std::move(status));
   PostToLoop(&Endpoint::Pump);
@@ -101,8 +98,8 @@ void Endpoint::Wait(ClientCall& call, const google::protobuf::MessageLite& reque
 
 absl::Status Endpoint::CheckMayWait(const ClientCall& call, size_t size) {
   if (state_ == State::kClosed) return last_error_;
-  if (state_ == State::kBackoff && !call.wait_for_ready && loop_.clock().Now() < retry_at_)
-    return last_error_;
+  const bool failed = state_ == State::kBackoff && !turned_away_;
+  if (failed && !call.wait_for_ready && loop_.clock().Now() < retry_at_) return last_error_;
   if (waiting_.size() >= options_.max_waiting_calls) {
     return absl::ResourceExhaustedError(
         absl::StrCat(waiting_.size(), " calls wait to be sent, limit is ", options_.max_waiting_calls));
@@ -117,16 +114,18 @@ absl::Status Endpoint::CheckMayWait(const ClientCall& call, size_t size) {
 bool Endpoint::has_calls() {
   transport::MutexLock lock(mutex_);
   if (has_failures() || !waiting_.empty()) return true;
-  if (loop_.InLoop()) return ready_session_ != nullptr && ready_session_->has_calls();
+  if (loop_.InLoop()) {
+    const std::shared_ptr<ClientSession>& session = greeting_ != nullptr ? greeting_ : ready_session_;
+    return session != nullptr && session->has_calls();
+  }
   // Of those of the loop's own session nobody else knows.
-  if (session_ == nullptr) return state_ == State::kReady;
+  if (session_ == nullptr) return state_ == State::kReady || state_ == State::kGreeting;
   return session_->has_calls();
 }
 
 void Endpoint::FailLater(ClientCall& call, absl::Status why) {
   failures_to_tell_.fetch_add(1, std::memory_order_relaxed);
   loop_.Post([self = shared_from_this(), &call, why = std::move(why)]() mutable {
-    call.waiting_request = transport::Block();
     call.End(std::move(why));
     self->failures_to_tell_.fetch_sub(1, std::memory_order_release);
   });
@@ -179,8 +178,29 @@ void Endpoint::Pump() {
     if (state == State::kBackoff && loop_.now() >= retry_at_) state = State::kIdle;
   }
   if (wanted && state == State::kIdle) Connect();
+  if (wanted && state == State::kGreeting) SendEarly();
   if (wanted && state == State::kReady) SendWaiting();
   ArmTimer();
+}
+
+// Sends those waiting calls whose requests need not wait for the server's SETTINGS.
+void Endpoint::SendEarly() {
+  const std::shared_ptr<ClientSession> session = greeting_;
+  if (session == nullptr) return;
+  std::vector<ClientCall*> early;
+  {
+    transport::MutexLock lock(mutex_);
+    if (waiting_early_ == 0) return;
+    for (ClientCall* call : waiting_) {
+      if (MayBeEarly(*call) && CheckFits(*call, call->request_size, *session).ok()) early.push_back(call);
+    }
+    for (ClientCall* call : early) Forget(*call);
+  }
+  // What cannot be sent waits on, in order.
+  auto next = early.begin();
+  while (next != early.end() && session->StartWaiting(**next) == ClientSession::Started::kYes) ++next;
+  transport::MutexLock lock(mutex_);
+  for (auto call = early.end(); call != next;) Remember(**--call, /*at_front=*/true);
 }
 
 void Endpoint::SendWaiting() {
@@ -194,116 +214,35 @@ void Endpoint::SendWaiting() {
       session = ready_session_;
       Forget(*call);
     }
-    if (absl::Status fits = CheckFits(*call, call->waiting_request_size, *session); !fits.ok()) {
-      call->waiting_request = transport::Block();
+    if (absl::Status fits = CheckFits(*call, call->request_size, *session); !fits.ok()) {
       call->End(std::move(fits));
       continue;
     }
     if (session->StartWaiting(*call) == ClientSession::Started::kYes) continue;
     transport::MutexLock lock(mutex_);
-    waiting_.push_front(call);
-    has_waiting_.store(true, std::memory_order_relaxed);
-    waiting_bytes_ += call->waiting_request_size;
-    deadlines_.Add(*call);
+    Remember(*call, /*at_front=*/true);
     return;
   }
+}
+
+void Endpoint::Remember(ClientCall& call, bool at_front) {
+  waiting_.insert(at_front ? waiting_.begin() : waiting_.end(), &call);
+  has_waiting_.store(true, std::memory_order_relaxed);
+  waiting_bytes_ += call.request_size;
+  if (MayBeEarly(call)) ++waiting_early_;
+  deadlines_.Add(call);
 }
 
 // Takes a call out of the queue. O(1) for the first.
 void Endpoint::Forget(ClientCall& call) {
   waiting_.erase(std::find(waiting_.begin(), waiting_.end(), &call));
+  if (MayBeEarly(call)) --waiting_early_;
   has_waiting_.store(!waiting_.empty(), std::memory_order_relaxed);
-  waiting_bytes_ -= call.waiting_request_size;
+  waiting_bytes_ -= call.request_size;
   deadlines_.Remove(call);
 }
 
 void Endpoint::OnSlotFree() { PostToLoop(&Endpoint::Pump); }
-
-// ---------------------------------------------------------------- The loop: connecting
-
-void Endpoint::Connect() {
-  {
-    transport::MutexLock lock(mutex_);
-    state_ = State::kConnecting;
-  }
-  attempt_ = connector_->Connect(loop_, loop_.now() + options_.connect_timeout,
-                                 [this](absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) {
-                                   OnConnected(std::move(stream));
-                                 });
-}
-
-void Endpoint::OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) {
-  loop_.AssertInLoop();
-  const std::shared_ptr<Endpoint> self = shared_from_this();
-  if (!stream.ok()) return OnConnectFailed(stream.status());
-  auto session = std::make_shared<ClientSession>(options_.session, loop_, static_cast<Owner&>(*this),
-                                                 *std::move(stream));
-  sessions_.push_back(session);
-  {
-    transport::MutexLock lock(mutex_);
-    session_ = session;
-  }
-  // Before others may send: the preface and SETTINGS come first.
-  session->Begin();
-  {
-    transport::MutexLock lock(mutex_);
-    if (session_ == session) {
-      state_ = State::kReady;
-      ready_session_ = session;
-    }
-  }
-  Pump();
-}
-
-void Endpoint::OnConnectFailed(const absl::Status& why) {
-  const std::shared_ptr<Endpoint> self = shared_from_this();
-  const double bound = std::min(absl::ToDoubleSeconds(options_.max_backoff),
-                                absl::ToDoubleSeconds(options_.min_backoff) * std::exp2(failures_in_a_row_));
-  failures_in_a_row_ = std::min(failures_in_a_row_ + 1, 30);
-  const absl::Duration wait = absl::Seconds(absl::Uniform(random_, 0.0, bound));
-  std::vector<ClientCall*> failed;
-  {
-    transport::MutexLock lock(mutex_);
-    if (state_ == State::kClosed) return;
-    state_ = State::kBackoff;
-    retry_at_ = loop_.now() + wait;
-    last_error_ = absl::UnavailableError(why.message());
-    for (ClientCall* call : waiting_) {
-      if (!call->wait_for_ready) failed.push_back(call);
-    }
-    for (ClientCall* call : failed) Forget(*call);
-  }
-  for (ClientCall* call : failed) {
-    call->waiting_request = transport::Block();
-    call->End(absl::UnavailableError(why.message()));
-  }
-  ArmTimer();
-}
-
-void Endpoint::OnNoMoreCalls(ClientSession& session, const absl::Status& why) {
-  loop_.AssertInLoop();
-  {
-    transport::MutexLock lock(mutex_);
-    if (session_.get() != &session && ready_session_.get() != &session) return;
-    session_ = nullptr;
-    ready_session_ = nullptr;
-    if (state_ == State::kClosed) return;
-    state_ = State::kIdle;
-  }
-  // A server that never answers a call is no better than one that cannot be connected to, unless it sends us
-  // elsewhere.
-  if (!session.answered() && !session.drained()) return OnConnectFailed(why);
-  failures_in_a_row_ = 0;
-  PostToLoop(&Endpoint::Pump);
-}
-
-void Endpoint::OnSessionClosed(ClientSession& session) {
-  const auto found =
-      std::find_if(sessions_.begin(), sessions_.end(), [&](const auto& s) { return s.get() == &session; });
-  // Something of the session's is on the stack: it lives on to the end of this task.
-  loop_.Post([self = shared_from_this(), closed = std::move(*found)] {});
-  sessions_.erase(found);
-}
 
 // ---------------------------------------------------------------- The loop: time, and the end
 
@@ -321,13 +260,13 @@ void Endpoint::EndExpired() {
       call = deadlines_.TakeDue(loop_.now());
       if (call == nullptr) return;
       Forget(*call);
-      why = state_ == State::kReady ? absl::UnavailableError("every stream of the connection is in use")
-                                    : last_error_;
+      why = state_ == State::kReady      ? absl::UnavailableError("every stream of the connection is in use")
+            : state_ == State::kGreeting ? absl::UnavailableError("the server has not sent its settings yet")
+                                         : last_error_;
     }
-    call->waiting_request = transport::Block();
     call->End(absl::DeadlineExceededError(
         absl::StrCat("the deadline of ", call->method->full_name, " passed before it could be sent",
-                     why.ok() ? "" : absl::StrCat(": ", std::string(why.message())))));
+                     why.ok() ? "" : absl::StrCat(": ", std::string(why.message())), HistoryOf(*call))));
   }
 }
 
@@ -338,7 +277,6 @@ bool Endpoint::EndWaiting(ClientCall& call, absl::Status why) {
     if (std::find(waiting_.begin(), waiting_.end(), &call) == waiting_.end()) return false;
     Forget(call);
   }
-  call.waiting_request = transport::Block();
   call.End(std::move(why));
   return true;
 }
@@ -377,10 +315,12 @@ void Endpoint::Close(const absl::Status& why) {
     transport::MutexLock lock(mutex_);
     state_ = State::kClosed;
     ready_session_ = nullptr;
+    greeting_ = nullptr;
     last_error_ = why;
     waiting.swap(waiting_);
     has_waiting_.store(false, std::memory_order_relaxed);
     waiting_bytes_ = 0;
+    waiting_early_ = 0;
     for (ClientCall* call : waiting) deadlines_.Remove(*call);
   }
   attempt_.reset();
@@ -388,7 +328,6 @@ void Endpoint::Close(const absl::Status& why) {
   // Closing one takes it out of sessions_.
   for (const std::shared_ptr<ClientSession>& session : std::vector(sessions_)) session->Close(why);
   for (ClientCall* call : waiting) {
-    call->waiting_request = transport::Block();
     call->End(why);
   }
 }

@@ -8,6 +8,7 @@
 #include <deque>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "absl/base/optimization.h"
@@ -23,11 +24,20 @@
 namespace ferry {
 
 // An Endpoint keeps a session to one address: it connects when a call needs it, again when the connection is
-// lost, and holds calls that cannot be sent yet.
+// lost, and holds calls that cannot be sent yet. Calls that a session gives back, for they were surely not
+// executed, are sent again over the next one, in their order and before others.
 //
-//     idle --a call--> connecting --> ready --lost--> idle
-//       ^                  | fails
-//       '--- backoff <-----'        (a call that does not wait for ready fails at once here)
+//     idle --a call--> connecting --> greeting --SETTINGS--> ready --lost, or DRAIN--> idle
+//       ^                  | fails       | turned away
+//       '--- backoff <-----+-------------'
+//
+// A call that does not wait for ready ends at once when an attempt to connect fails, and while we wait to try
+// again. A connection that ends before the server's SETTINGS, or by DRAIN before it has answered anything,
+// has turned its calls away: as servers do that are being replaced. The first time in a row we connect again
+// at once; calls go on waiting, but those that do not wait for ready only until kMaxTurnedAway.
+//
+// While greeting only requests of idempotent methods are sent: what becomes of those on a connection that
+// ends before the server has said anything is not known.
 //
 // Start is Thread-safe; the rest belongs to the loop. Owned by shared_ptr: by its channel, and by tasks on
 // the loop.
@@ -55,6 +65,9 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   static std::shared_ptr<Endpoint> Create(const Options& options, transport::EventLoop& loop,
                                           std::unique_ptr<transport::Connector> connector);
   ~Endpoint() override;
+
+  // How often a call that does not wait for ready is turned away before it ends with UNAVAILABLE.
+  static constexpr int kMaxTurnedAway = 5;
 
   // Sends a call as soon as that can be done. `request` is read before this returns; `size` is
   // request.ByteSizeLong(), just called. Ends the call, on the loop, if it cannot be sent. Thread-safe.
@@ -98,7 +111,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   static constexpr int kFewLoopStarts = 1024;
   static constexpr int kManyLoopStarts = 1 << 20;
 
-  enum class State { kIdle, kConnecting, kReady, kBackoff, kClosed };
+  enum class State { kIdle, kConnecting, kGreeting, kReady, kBackoff, kClosed };
 
   Endpoint(const Options& options, transport::EventLoop& loop,
            std::unique_ptr<transport::Connector> connector);
@@ -116,21 +129,32 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   void Wait(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status CheckMayWait(const ClientCall& call, size_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Remember(ClientCall& call, bool at_front) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Forget(ClientCall& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // On the loop.
   void KeepForLoop() ABSL_LOCKS_EXCLUDED(mutex_);
   void ShareIfWanted() ABSL_LOCKS_EXCLUDED(mutex_);
   void Pump() ABSL_LOCKS_EXCLUDED(mutex_);
+  void SendEarly() ABSL_LOCKS_EXCLUDED(mutex_);
   void SendWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
   void Connect() ABSL_LOCKS_EXCLUDED(mutex_);
   void OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnConnectFailed(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnTurnedAway(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Duration NextWait(int failures);
+  static std::string HistoryOf(const ClientCall& call);
+  absl::Status PrepareAgain(ClientCall& call, const absl::Status& why);
+  absl::Status CheckMayWaitAgain(const ClientCall& call, const absl::Status& why)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnTimer() ABSL_LOCKS_EXCLUDED(mutex_);
   void EndExpired() ABSL_LOCKS_EXCLUDED(mutex_);
   bool EndWaiting(ClientCall& call, absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
   void ArmTimer() ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnIntroduced(ClientSession& session) override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnNoMoreCalls(ClientSession& session, const absl::Status& why) override;
+  void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void OnSessionClosed(ClientSession& session) override;
   void OnSlotFree() override;
   void PostToLoop(void (Endpoint::*task)());
@@ -156,15 +180,21 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   // In the order they came.
   std::deque<ClientCall*> waiting_ ABSL_GUARDED_BY(mutex_);
   size_t waiting_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  // How many of them may be sent while greeting.
+  size_t waiting_early_ ABSL_GUARDED_BY(mutex_) = 0;
   CallDeadlines deadlines_ ABSL_GUARDED_BY(mutex_);
   // Why the last attempt to connect failed, or why all is closed.
   absl::Status last_error_ ABSL_GUARDED_BY(mutex_);
+  // While state_ is kBackoff: when to try again, and whether calls that do not wait for ready wait for that.
   transport::Instant retry_at_ ABSL_GUARDED_BY(mutex_);
+  bool turned_away_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Belong to the loop.
   std::unique_ptr<transport::Connector::Attempt> attempt_;
   // Every session whose connection is not closed yet.
   std::vector<std::shared_ptr<ClientSession>> sessions_;
+  // The session whose server's SETTINGS have not come, while state_ is kGreeting.
+  std::shared_ptr<ClientSession> greeting_;
   // The session that calls go to while state_ is kReady: for calls that start on the loop, without the mutex.
   std::shared_ptr<ClientSession> ready_session_;
   // How many calls the loop has started, since it last looked whether it alone starts any, and how many it

@@ -38,11 +38,12 @@ uint32_t WireTimeLeft(const MessageFrames& frames) {
 
 Connection::Appended AppendMessageSlowly(const MessageFrames& frames,
                                          const google::protobuf::MessageLite& message, size_t size,
-                                         Connection& connection) {
+                                         Connection& connection, char* copy) {
   return connection.Append([&](Connection::Output& output) {
     char* out = output.Append(SizeBeforeMessage(frames) + size);
     out = WriteBeforeMessage(frames, size, transport::kEndStream, out);
     message.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out));
+    if (copy != nullptr) std::memcpy(copy, out, size);
   });
 }
 

@@ -100,17 +100,18 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline char* WriteBeforeMessage(const MessageFrames
 // given unencoded at most kMaxGathered. Thread-safe.
 //
 // A small message is encoded straight into the connection's output, a larger one into a block that the output
-// refers to; neither is copied afterwards.
+// refers to; neither is copied afterwards. `copy`, unless it is null, gets the message's bytes too.
 transport::Connection::Appended AppendMessageSlowly(const MessageFrames& frames,
                                                     const google::protobuf::MessageLite& message, size_t size,
-                                                    transport::Connection& connection);
+                                                    transport::Connection& connection, char* copy);
 ABSL_ATTRIBUTE_ALWAYS_INLINE inline transport::Connection::Appended AppendMessage(
     const MessageFrames& frames, const google::protobuf::MessageLite& message, size_t size,
-    transport::Connection& connection) {
+    transport::Connection& connection, char* copy = nullptr) {
   char* out = connection.TryAppend(SizeBeforeMessage(frames) + size);
-  if (out == nullptr) return AppendMessageSlowly(frames, message, size, connection);
+  if (out == nullptr) return AppendMessageSlowly(frames, message, size, connection, copy);
   out = WriteBeforeMessage(frames, size, transport::kEndStream, out);
   message.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out));
+  if (copy != nullptr) std::memcpy(copy, out, size);
   return transport::Connection::Appended::kDone;
 }
 transport::Connection::Appended AppendMessage(const MessageFrames& frames, const EncodedMessage& message,

@@ -68,6 +68,9 @@ class Server::Core final : public ServerSession::Shared,
   // Waits until no session is open; whether that was so before `timeout` was over.
   bool WaitForSessions(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mutex);
 
+  // Whether the threads are another process's.
+  bool forked() const { return loops != nullptr && loops->loop(0).fork_guard().forked(); }
+
   const ServerOptions options;
   absl::Mutex start_mutex;
   // The first error of Register.
@@ -80,6 +83,8 @@ class Server::Core final : public ServerSession::Shared,
   std::vector<std::unique_ptr<transport::Listener>> listeners ABSL_GUARDED_BY(mutex);
   absl::flat_hash_set<std::shared_ptr<ServerSession>> sessions ABSL_GUARDED_BY(mutex);
   bool shutting_down ABSL_GUARDED_BY(mutex) = false;
+  // No connections are taken any more: while shutting down those are that have waited to be.
+  bool shut_down ABSL_GUARDED_BY(mutex) = false;
 
   // Null if the options named others. The server ends their threads before it goes. They themselves stay: a
   // call that is finished later, or just then, may still post to a loop, or want to switch to the executor.
@@ -123,13 +128,16 @@ absl::Status Server::Core::Start() {
 void Server::Core::OnAccepted(std::unique_ptr<transport::ByteStream> stream, transport::EventLoop& loop) {
   size_t index = 0;
   while (&loops->loop(index) != &loop) ++index;
+  bool draining;
   auto session = std::make_shared<ServerSession>(shared_from_this(), loop, index, std::move(stream));
   {
     absl::MutexLock lock(&mutex);
-    if (shutting_down) return;
+    if (shut_down) return;
+    draining = shutting_down;
     sessions.insert(session);
   }
   session->Begin();
+  if (draining) session->Drain();
 }
 
 void Server::Core::OnSessionEnded(ServerSession& session) {
@@ -156,6 +164,11 @@ bool Server::Core::WaitForSessions(absl::Duration timeout) {
 Server::Server(ServerOptions options) : core_(std::make_shared<Core>(std::move(options))) {}
 
 Server::~Server() {
+  if (core_->forked()) {
+    // Its threads are not here, and its sockets are the other process's: all stays for ever.
+    static_cast<void>(std::make_unique<std::shared_ptr<Core>>(core_).release());
+    return;
+  }
   Shutdown(absl::ZeroDuration());
   // Waits for handlers: nothing may run in a service that its owner is about to destroy.
   if (core_->own_executor != nullptr) core_->own_executor->Stop();
@@ -173,6 +186,7 @@ absl::Status Server::Listen(std::string_view address) {
   absl::StatusOr<transport::Address> parsed = transport::Address::Parse(address);
   if (!parsed.ok()) return parsed.status();
   if (absl::Status started = core_->Start(); !started.ok()) return started;
+  if (core_->forked()) return core_->loops->loop(0).fork_guard().Error("server");
   const transport::Listener::Options options{.socket = core_->options.socket,
                                              .reuse_port = core_->options.reuse_port};
   absl::StatusOr<std::unique_ptr<transport::Listener>> listener =
@@ -202,6 +216,7 @@ ServerCounters Server::counters() const {
 
 absl::Status Server::Serve(std::unique_ptr<transport::ByteStream> stream) {
   if (absl::Status started = core_->Start(); !started.ok()) return started;
+  if (core_->forked()) return core_->loops->loop(0).fork_guard().Error("server");
   transport::EventLoop& loop = core_->loops->Next();
   loop.Post([core = core_, &loop, stream = std::move(stream)]() mutable {
     core->OnAccepted(std::move(stream), loop);
@@ -211,6 +226,7 @@ absl::Status Server::Serve(std::unique_ptr<transport::ByteStream> stream) {
 
 void Server::Shutdown(absl::Duration grace) {
   FERRY_CHECK(!transport::EventLoop::InAnyLoop(), "Server::Shutdown was called on an event loop's thread");
+  if (core_->forked()) return;
   std::vector<std::unique_ptr<transport::Listener>> listeners;
   {
     absl::MutexLock lock(&core_->mutex);
@@ -218,6 +234,10 @@ void Server::Shutdown(absl::Duration grace) {
     listeners.swap(core_->listeners);
   }
   listeners.clear();
+  {
+    absl::MutexLock lock(&core_->mutex);
+    core_->shut_down = true;
+  }
   core_->ForEachSession([](ServerSession& session) { session.Drain(); });
   if (core_->WaitForSessions(grace)) return;
   core_->ForEachSession(

@@ -49,7 +49,9 @@ struct ServerOptions {
   absl::Duration poll_time = absl::Microseconds(50);
 
   transport::SocketOptions socket = {};
-  // Lets other servers listen on the same port at the same time, to share its connections.
+  // Lets other servers listen on the same port at the same time, to share its connections, or take over the
+  // path of a Unix socket. For replacing a server: start the new one, then shut down the old. Abstract names
+  // cannot be shared.
   bool reuse_port = false;
 
   // The longest request accepted, in bytes; a longer one ends its call with RESOURCE_EXHAUSTED.
@@ -91,6 +93,8 @@ struct ServerCounters {
 // Register, then Listen; both Thread-compatible. The rest is Thread-safe. Destroying a server shuts it down
 // at once and waits for handlers that run on its own executor and for those that are coroutines, which are
 // woken from what they wait for; it must not happen on an event loop's thread.
+// In a process that was forked since it began to listen, Listen and Serve are FAILED_PRECONDITION, and
+// shutting it down and destroying it do nothing.
 class Server {
  public:
   explicit Server(ServerOptions options);
@@ -117,7 +121,9 @@ class Server {
   absl::Status Serve(std::unique_ptr<transport::ByteStream> stream);
 
   // Stops listening, refuses new calls, waits up to `grace` for calls in flight to end, then cancels them and
-  // closes every connection. Does nothing the second time. Must not be called on a loop's thread.
+  // closes every connection. Clients, those too whose connections were not accepted yet, are told which calls
+  // are not executed: their channels send these over a new connection. Does nothing the second time. Must not
+  // be called on a loop's thread.
   void Shutdown(absl::Duration grace);
 
  private:

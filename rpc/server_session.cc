@@ -49,6 +49,9 @@ void ServerSession::Begin() {
 void ServerSession::OnPreface() {
   greeted_ = true;
   SendHead({.type = FrameType::kSettings}, EncodeSettings(shared_->settings), *connection_);
+  if (!draining_) return;
+  SendDrain();
+  CloseIfDone();
 }
 
 // ---------------------------------------------------------------- What arrives

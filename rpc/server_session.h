@@ -77,7 +77,8 @@ class ServerSession final : public ServerCall::Owner,
   void Begin();
 
   // Takes no more calls, says so (PROTOCOL.md [P13.5]), and closes the connection when those in flight have
-  // ended. Does nothing the second time. On the loop.
+  // ended. A client whose preface has come but was not read yet is told too. Does nothing the second time. On
+  // the loop.
   void Drain();
 
   // Cancels the calls in flight and closes the connection. On the loop.
@@ -134,7 +135,9 @@ class ServerSession final : public ServerCall::Owner,
   static void Cancel(ServerSlot& slot, ServerCall& call);
   static absl::Status EndStream(ServerCall& call, const absl::Status& status);
   void EndArriving(const absl::Status& why);
+  void SendDrain();
   void SetLastCalls();
+  void CloseAfterRounds(int rounds);
   void CloseIfDone();
   void CountEnd(bool in_loop);
   bool closed() const { return (ends_.load(std::memory_order_acquire) & kClosed) != 0; }

@@ -12,6 +12,13 @@ using transport::Frame;
 using transport::FrameType;
 using transport::StreamId;
 
+namespace {
+
+// A connection that is new is watched in one round of the loop, and read in the next.
+constexpr int kRoundsToRead = 2;
+
+}  // namespace
+
 void ServerSession::OnOtherFrame(const Frame& frame) {
   if (absl::Status use = CheckFrameUse(frame.header, Side::kClient); !use.ok()) return Break(use);
   if (!settings_seen_ && frame.header.type != FrameType::kSettings) {
@@ -246,14 +253,23 @@ void ServerSession::OnDrain(const Frame& frame) {
 void ServerSession::Drain() {
   loop_.AssertInLoop();
   if (std::exchange(draining_, true)) return;
-  if (greeted_) {
-    wire::DrainHead head;
-    head.set_last_ordinal(requests_);
-    head.set_message("the server shuts down");
-    SendHead({.type = FrameType::kDrain}, head.SerializeAsString(), *connection_);
-  }
   SetLastCalls();
+  if (!greeted_) return CloseAfterRounds(kRoundsToRead);
+  SendDrain();
   CloseIfDone();
+}
+
+void ServerSession::SendDrain() {
+  wire::DrainHead head;
+  head.set_last_ordinal(requests_);
+  head.set_message("the server shuts down");
+  SendHead({.type = FrameType::kDrain}, head.SerializeAsString(), *connection_);
+}
+
+// Closes once the loop has read what is there by now.
+void ServerSession::CloseAfterRounds(int rounds) {
+  if (rounds == 0) return CloseIfDone();
+  loop_.Post([session = shared_from_this(), rounds] { session->CloseAfterRounds(rounds - 1); });
 }
 
 // The client writes no more: what it has asked for whole is answered.

@@ -37,6 +37,7 @@ Stream::Wrote Stream::TryWrite(const google::protobuf::MessageLite& message) {
     if (ended_ || finished_) return Wrote::kEnded;
     if (writing_) return Wrote::kFull;
     writing_ = true;
+    has_written_ = true;
     if (carrier_ == nullptr) {
       early_ = message.SerializeAsString();
       return Wrote::kYes;
@@ -188,6 +189,17 @@ void Stream::Open(const std::shared_ptr<StreamCarrier>& carrier, StreamId stream
     finished = finished_ && !ended_;
   }
   if (finished) carrier->SendStreamEnd(stream, priority);
+}
+
+bool Stream::Withdraw() {
+  // Destroyed without the mutex.
+  std::shared_ptr<StreamCarrier> carrier;
+  MutexLock lock(mutex_);
+  // One that another thread is just opening may yet send something.
+  if (opening_ || ended_ || has_written_) return false;
+  carrier = std::move(carrier_);
+  opening_ = true;
+  return true;
 }
 
 void Stream::Fail(absl::Status why) {

@@ -94,6 +94,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
   // A waiter that has the loop's own thread run `task`; never inside. The stream lives until then.
   Waiter Posting(absl::AnyInvocable<void()> task) {
     return [self = shared_from_this(), task = std::move(task)]() mutable {
+      if (self->loop_.fork_guard().forked()) return task();
       self->loop_.PostToOwner([self, task = std::move(task)]() mutable { task(); });
     };
   }
@@ -110,6 +111,10 @@ class Stream : public std::enable_shared_from_this<Stream> {
   void Open(const std::shared_ptr<StreamCarrier>& carrier, transport::StreamId stream, uint8_t priority,
             absl::AnyInvocable<absl::StatusOr<std::string>()> first_head = nullptr)
       ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Makes the stream one that is not open yet, and may be opened again, for its call was not executed. False,
+  // and it is left alone, if it has ended or any of its messages was written.
+  bool Withdraw() ABSL_LOCKS_EXCLUDED(mutex_);
 
   MessageQueue& queue() { return queue_; }
 
@@ -145,6 +150,8 @@ class Stream : public std::enable_shared_from_this<Stream> {
   size_t early_credit_ ABSL_GUARDED_BY(mutex_) = 0;
   // A message waits to be sent, or is just being.
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  // Any message was written.
+  bool has_written_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);

@@ -373,6 +373,7 @@ void Connection::Flush() {
     do {
       iovec parts[ByteStream::kMaxParts];
       const size_t count = output_.Peek(parts);
+      Add(writes_begun_, 1);
       output_mutex_.Unlock();
       const IoResult result = stream_->Write({parts, count});
       output_mutex_.Lock();
@@ -395,6 +396,7 @@ bool Connection::WaitForRoom() {
 
 // Accounts for one write; whether there is more to write at once.
 bool Connection::HandleWritten(const IoResult& result) {
+  if (result.state == IoResult::State::kDone) last_write_ = writes_begun();
   if (output_closed_) {
     output_.Clear();
     return false;
@@ -416,6 +418,12 @@ bool Connection::HandleWritten(const IoResult& result) {
       return false;
   }
   return false;
+}
+
+uint64_t Connection::last_write() {
+  MutexLock lock(output_mutex_);
+  // Of one that is under way, or about to be, nobody knows yet what it will do.
+  return writing_ ? writes_begun() + 1 : last_write_;
 }
 
 void Connection::AfterFlush() {

@@ -167,6 +167,13 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // throws away what is not written. On the loop.
   void FlushNow() ABSL_LOCKS_EXCLUDED(output_mutex_);
 
+  // How many writes have begun: what is appended after this was read can only be in later ones. Thread-safe.
+  uint64_t writes_begun() const { return writes_begun_.load(std::memory_order_relaxed); }
+  // Which of them, counted from 1, was the last of which the peer may have got anything; 0 is none. Once the
+  // connection is closed none will be added, so what was appended when writes_begun() was no less has surely
+  // not been written. Thread-safe.
+  uint64_t last_write() ABSL_LOCKS_EXCLUDED(output_mutex_);
+
   // A block that any thread may fill and then give to Output::Append.
   Block AllocateOutput(size_t size);
 
@@ -179,6 +186,12 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // frames waiting for long. If not, the handler's OnRoom will tell when there is. Thread-safe.
   static constexpr size_t kRoom = 128 * 1024;
   bool HasRoom() { return waiting_output() < kRoom || WaitForRoom(); }
+
+  // Whether the peer writes no more. On the loop.
+  bool end_of_input() const {
+    loop_.AssertInLoop();
+    return end_of_input_;
+  }
 
   EventLoop& loop() const { return loop_; }
   const std::string& peer() const { return peer_; }
@@ -252,6 +265,10 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   bool finish_writing_ ABSL_GUARDED_BY(output_mutex_) = false;
   bool output_closed_ ABSL_GUARDED_BY(output_mutex_) = false;
   absl::Status write_error_ ABSL_GUARDED_BY(output_mutex_);
+  // The last write that has moved bytes.
+  uint64_t last_write_ ABSL_GUARDED_BY(output_mutex_) = 0;
+  // Stored under the mutex, before the bytes to write are looked at.
+  std::atomic<uint64_t> writes_begun_{0};
   // output_.bytes(), for those who do not hold the mutex. Stored before reading_paused_ is looked at, as the
   // loop stores reading_paused_ before it looks here again: one of the two sees the other.
   std::atomic<size_t> waiting_output_{0};

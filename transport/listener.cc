@@ -30,15 +30,16 @@ absl::Status InUse(const SocketAddress& address, std::string_view why) {
       absl::StrCat("cannot listen on ", address.ToString(), ": ", std::string(why)));
 }
 
-// Makes way for a socket file at the path of `address`: removes one that no server listens on any more.
-absl::Status RemoveStale(const SocketAddress& address) {
+// Makes way for a socket file at the path of `address`: removes one that no server listens on any more, or
+// leaves it to be replaced if that is allowed.
+absl::Status MakeWay(const SocketAddress& address, bool may_replace) {
   const std::string path = address.unix_path();
   struct stat found;
   if (path.empty() || lstat(path.c_str(), &found) != 0) return absl::OkStatus();
   if (!S_ISSOCK(found.st_mode)) return InUse(address, "the path exists and is not a socket");
   absl::StatusOr<bool> live = IsListenedOn(address);
   if (!live.ok()) return live.status();
-  if (*live) return InUse(address, "another server listens there");
+  if (*live) return may_replace ? absl::OkStatus() : InUse(address, "another server listens there");
   struct stat now;
   if (lstat(path.c_str(), &now) == 0 && SocketsAreEqual(found, now)) unlink(path.c_str());
   return absl::OkStatus();
@@ -71,13 +72,35 @@ absl::StatusOr<FileDescriptor> OpenListening(const SocketAddress& address, const
   return socket;
 }
 
+// A socket listening at the path of `address` in the place of another, which keeps the connections it has.
+absl::StatusOr<FileDescriptor> OpenReplacing(const SocketAddress& address, const Listener::Options& options) {
+  const std::string path = address.unix_path();
+  const std::string temporary = absl::StrCat(path, ".", getpid());
+  if (temporary.size() > SocketAddress::kMaxUnixPath) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", address.ToString(), ": ", temporary,
+                                                   " is ", temporary.size(), " bytes, limit is ",
+                                                   SocketAddress::kMaxUnixPath));
+  }
+  unlink(temporary.c_str());
+  absl::StatusOr<FileDescriptor> socket =
+      OpenListening(SocketAddress::UnixPath(temporary), options, /*share_port=*/false);
+  if (!socket.ok()) return socket;
+  // At every moment there is one of the two.
+  if (rename(temporary.c_str(), path.c_str()) == 0) return socket;
+  absl::Status failed = LastError(absl::StrCat("cannot listen on ", address.ToString(), ": rename"));
+  unlink(temporary.c_str());
+  return failed;
+}
+
 // Listening sockets for one address: one for each of `count` loops on TCP, otherwise one.
 absl::StatusOr<std::vector<FileDescriptor>> OpenAll(SocketAddress address, const Listener::Options& options,
                                                     size_t count) {
   std::vector<FileDescriptor> sockets;
   // With SO_REUSEPORT on it, the first bind would succeed beside another server of the same user. Whether the
   // port is free shows without; the option is then set on the bound socket, for the others'.
-  absl::StatusOr<FileDescriptor> first = OpenListening(address, options, options.reuse_port);
+  const bool replaces = options.reuse_port && !address.unix_path().empty();
+  absl::StatusOr<FileDescriptor> first =
+      replaces ? OpenReplacing(address, options) : OpenListening(address, options, options.reuse_port);
   if (!first.ok()) return first.status();
   absl::StatusOr<SocketAddress> bound = LocalAddress(*first);
   if (!bound.ok()) return bound.status();
@@ -139,6 +162,12 @@ class Listener::Acceptor final : private EventLoop::Handler {
   void Stop() {
     loop_.AssertInLoop();
     loop_.timers().Cancel(timer_);
+    // Nobody who has connected is let down. A Unix socket can first be closed for others; a TCP port cannot,
+    // but not for ever.
+    if (address_.is_unix()) shutdown(socket_.get(), SHUT_RD);
+    for (int i = 0; i < options_.backlog && AcceptOne(); ++i) {
+    }
+    loop_.timers().Cancel(timer_);
     if (std::exchange(watched_, false)) loop_.Unwatch(socket_, *this);
     socket_.Close();
   }
@@ -152,22 +181,29 @@ class Listener::Acceptor final : private EventLoop::Handler {
 
   void Accept() {
     for (int i = 0; i < kAcceptsPerBatch; ++i) {
-      AcceptResult result = transport::Accept(socket_, address_);
-      switch (result.state) {
-        case AcceptResult::State::kNone:
-          paused_ = false;
-          return;
-        case AcceptResult::State::kTryNext:
-          continue;
-        case AcceptResult::State::kOutOfResources:
-          return Pause(result.status);
-        case AcceptResult::State::kAccepted:
-          paused_ = false;
-          HandOver(std::move(result.socket), result.peer);
-      }
+      if (!AcceptOne()) return;
     }
     // There may be more, of which no event will tell.
     loop_.timers().Arm(timer_, loop_.now());
+  }
+
+  // Whether there may be more.
+  bool AcceptOne() {
+    AcceptResult result = transport::Accept(socket_, address_);
+    switch (result.state) {
+      case AcceptResult::State::kNone:
+        paused_ = false;
+        return false;
+      case AcceptResult::State::kTryNext:
+        return true;
+      case AcceptResult::State::kOutOfResources:
+        Pause(result.status);
+        return false;
+      case AcceptResult::State::kAccepted:
+        paused_ = false;
+        HandOver(std::move(result.socket), result.peer);
+    }
+    return true;
   }
 
   void Pause(const absl::Status& why) {
@@ -205,13 +241,14 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Create(const Address& addres
   absl::StatusOr<std::vector<SocketAddress>> resolved = Resolve(address);
   if (!resolved.ok()) return resolved.status();
   const SocketAddress& where = resolved->front();
-  if (absl::Status free = RemoveStale(where); !free.ok()) return free;
+  if (absl::Status free = MakeWay(where, options.reuse_port); !free.ok()) return free;
   absl::StatusOr<std::vector<FileDescriptor>> sockets = OpenAll(where, options, loops.size());
   if (!sockets.ok()) return sockets.status();
   std::unique_ptr<SocketFile> file;
   if (!where.unix_path().empty()) file = std::make_unique<SocketFile>(where.unix_path());
   std::unique_ptr<Listener> listener(new Listener(std::move(file)));
-  absl::StatusOr<SocketAddress> bound = LocalAddress(sockets->front());
+  // One that has replaced another was bound to another path.
+  absl::StatusOr<SocketAddress> bound = where.unix_path().empty() ? LocalAddress(sockets->front()) : where;
   if (!bound.ok()) return bound.status();
   listener->address_ = *bound;
   listener->Start(*std::move(sockets), options, loops, handler);

@@ -38,7 +38,9 @@ class Listener {
 
   struct Options {
     SocketOptions socket;
-    // Lets other listeners, of other processes too, share the port. Without it a port in use is an error.
+    // Lets other listeners, of other processes too, share the port, or take over the path of a Unix socket:
+    // the newest has it, and connections that wait for the one before are still that one's. Without it a port
+    // or path in use is an error; an abstract name in use always is.
     bool reuse_port = false;
     // Connections that may wait to be accepted; the kernel has a limit of its own (net.core.somaxconn).
     int backlog = 1024;
@@ -54,8 +56,8 @@ class Listener {
                                                           LoopGroup& loops,
                                                           const std::shared_ptr<Handler>& handler);
 
-  // Stops accepting; returns when no handler runs any more. Removes the file of a Unix socket, unless it has
-  // been replaced meanwhile.
+  // Accepts what has connected by now, and stops; returns when no handler runs any more. Removes the file of
+  // a Unix socket, unless it has been replaced meanwhile.
   ~Listener();
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;

@@ -39,7 +39,9 @@ using test::Preface;
 using test::RawPeer;
 using test::ReceivedFrame;
 using test::TestCall;
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 using testing::SizeIs;
 using transport::EventLoop;
 using transport::FrameType;
@@ -66,6 +68,8 @@ std::string Status(StreamId stream, const WireStatus& status) {
 }
 std::string LengthHead(uint64_t length) { return *EncodeResponseHead({}, {}, length, 16384); }
 
+std::string LengthOf(uint64_t length) { return *EncodeRequestHead({}, length, 65'535); }
+
 constexpr StreamId kFirst = StreamId::Make(1, 0);
 
 class ClientSessionTest : public testing::TestWithParam<size_t>, protected ClientSession::Owner {
@@ -83,10 +87,11 @@ class ClientSessionTest : public testing::TestWithParam<size_t>, protected Clien
   // A session, and the server's end of its connection.
   RawPeer& Connect(const ClientSession::Options& options = {}) {
     transport::MemoryStreamPair pair = transport::MemoryStreamPair::Create();
-    session_ = std::make_shared<ClientSession>(
-        options, *loop_, static_cast<ClientSession::Owner&>(*this),
-        std::make_unique<FaultyStream>(
-            std::move(pair.first), FaultyStream::Faults{.max_read = GetParam(), .max_write = GetParam()}));
+    auto stream = std::make_unique<FaultyStream>(
+        std::move(pair.first), FaultyStream::Faults{.max_read = GetParam(), .max_write = GetParam()});
+    stream_ = stream.get();
+    session_ = std::make_shared<ClientSession>(options, *loop_, static_cast<ClientSession::Owner&>(*this),
+                                               std::move(stream));
     InLoop([&] { session_->Begin(); });
     peer_ = std::make_unique<RawPeer>(std::move(pair.second), [this] { loop_->RunUntilIdle(); });
     return *peer_;
@@ -120,6 +125,7 @@ class ClientSessionTest : public testing::TestWithParam<size_t>, protected Clien
   }
   transport::Instant In(absl::Duration time) { return clock_.Now() + time; }
 
+  void OnIntroduced(ClientSession&) override { introduced_ = true; }
   void OnNoMoreCalls(ClientSession&, const absl::Status& why) override {
     EXPECT_FALSE(ended_.has_value()) << "the end was told twice";
     ended_ = why;
@@ -129,15 +135,27 @@ class ClientSessionTest : public testing::TestWithParam<size_t>, protected Clien
     loop_->Post([session = std::move(session_)] {});
   }
   void OnSlotFree() override { ++slots_freed_; }
+  void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) override {
+    EXPECT_TRUE(ended_.has_value() || absl::IsResourceExhausted(why)) << why;
+    for (ClientCall* call : calls) {
+      returned_.push_back(call);
+      call->End(why);
+    }
+  }
 
   std::deque<TestCall> calls_;
   transport::ManualClock clock_;
   std::unique_ptr<EventLoop> loop_;
+  // The session's end of the connection.
+  FaultyStream* stream_ = nullptr;
   // Null once it is closed.
   std::shared_ptr<ClientSession> session_;
   std::unique_ptr<RawPeer> peer_;
   std::optional<absl::Status> ended_;
   int slots_freed_ = 0;
+  bool introduced_ = false;
+  // The calls that the session has given back.
+  std::vector<ClientCall*> returned_;
 };
 
 INSTANTIATE_TEST_SUITE_P(Slices, ClientSessionTest, testing::Values(static_cast<size_t>(-1), size_t{1}),
@@ -605,8 +623,96 @@ TEST_P(ClientSessionTest, FinishesItsCallsAfterDrainAndTakesNoMore) {
   peer.Send(Response(kFirst, EncodedText("answered")));
   EXPECT_EQ(accepted.reply.text(), "answered");
   peer.FinishWriting();
-  EXPECT_EQ(beyond.status.code(), StatusCode::kUnavailable);
+  EXPECT_THAT(returned_, ElementsAre(&beyond));
+  EXPECT_EQ(beyond.status,
+            absl::UnavailableError("the server takes no more calls, this one was not executed"));
   EXPECT_EQ(session_, nullptr);
+}
+
+TEST_P(ClientSessionTest, GivesBackCallsBeyondDrainInTheirOrder) {
+  RawPeer& peer = ConnectAndGreet();
+  // The first slot is used last.
+  Start(NewCall());
+  TestCall& second = NewCall();
+  Start(second);
+  peer.Send(Response(kFirst, ""));
+  TestCall& third = NewCall();
+  Start(third);
+  EXPECT_EQ(third.stream.slot(), 1u);
+  wire::DrainHead drain;
+  drain.set_last_ordinal(1);
+  peer.Send(EncodeHeadFrame(FrameType::kDrain, drain.SerializeAsString()));
+  EXPECT_THAT(returned_, ElementsAre(&second, &third));
+}
+
+TEST_P(ClientSessionTest, GivesBackIdempotentCallsOfAServerThatSaidNothing) {
+  RawPeer& peer = Connect();
+  TestCall& once = NewCall();
+  TestCall& idempotent = NewCall();
+  idempotent.method = &test::kIdempotentEchoMethod;
+  Start(once);
+  Start(idempotent);
+  peer.FinishWriting();
+  EXPECT_FALSE(introduced_);
+  EXPECT_THAT(returned_, ElementsAre(&idempotent));
+  EXPECT_EQ(once.status.code(), StatusCode::kUnavailable);
+}
+
+TEST_P(ClientSessionTest, EndsIdempotentCallsOfAServerThatIntroducedItself) {
+  RawPeer& peer = ConnectAndGreet();
+  EXPECT_TRUE(introduced_);
+  TestCall& call = NewCall();
+  call.method = &test::kIdempotentEchoMethod;
+  Start(call);
+  peer.FinishWriting();
+  EXPECT_THAT(returned_, IsEmpty());
+  EXPECT_EQ(call.status.code(), StatusCode::kUnavailable);
+}
+
+TEST_P(ClientSessionTest, GivesBackCallsThatWereNeverWritten) {
+  RawPeer& peer = ConnectAndGreet();
+  TestCall& written = NewCall();
+  Start(written);
+  peer.TakeFrames();
+  InLoop([&] { stream_->SetFaults({.stall_writes = true}); });
+  TestCall& unwritten = NewCall();
+  TestCall& large = NewCall(std::string(300'000, 'x'));
+  large.head = LengthOf(300'004);
+  Start(unwritten);
+  Start(large);
+  peer.FinishWriting();
+  EXPECT_EQ(peer.TakeBytes(), "");
+  EXPECT_THAT(returned_, ElementsAre(&unwritten, &large));
+  EXPECT_THAT(std::string(unwritten.status.message()), HasSubstr("the call was not sent"));
+  EXPECT_EQ(written.status.code(), StatusCode::kUnavailable);
+}
+
+TEST_P(ClientSessionTest, EndsItsCallsWhenItCloses) {
+  ConnectAndGreet();
+  TestCall& call = NewCall();
+  InLoop([&] {
+    Start(call);
+    session_->Close(absl::CancelledError("closed"));
+  });
+  EXPECT_THAT(returned_, IsEmpty());
+  EXPECT_EQ(call.status, absl::CancelledError("closed"));
+}
+
+TEST_P(ClientSessionTest, GivesBackACallThatTheServerHadNoSlotFor) {
+  RawPeer& peer = Connect();
+  TestCall& first = NewCall();
+  TestCall& second = NewCall();
+  Start(first);
+  Start(second);
+  peer.Send(Preface() + test::EncodeSettingsFrame({.max_streams = 2}));
+  const WireStatus refusal{.status = absl::ResourceExhaustedError("stream slot is 2, limit is 1"),
+                           .not_executed = true};
+  peer.Send(Status(StreamId::Make(2, 0), refusal));
+  EXPECT_THAT(returned_, ElementsAre(&second));
+  // Any other refusal is an answer.
+  peer.Send(Status(kFirst, refusal));
+  EXPECT_THAT(returned_, SizeIs(1));
+  EXPECT_EQ(first.status, refusal.status);
 }
 
 TEST_P(ClientSessionTest, KeepsDeadlinesAfterDrain) {

@@ -129,6 +129,10 @@ class ClientStreamTest : public testing::TestWithParam<size_t>, private ClientSe
   void OnNoMoreCalls(ClientSession&, const absl::Status& why) override { session_end_ = why; }
   void OnSessionClosed(ClientSession&) override {}
   void OnSlotFree() override {}
+  void OnIntroduced(ClientSession&) override {}
+  void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) override {
+    for (ClientCall* call : calls) call->End(why);
+  }
 };
 
 INSTANTIATE_TEST_SUITE_P(Slices, ClientStreamTest, testing::Values(SIZE_MAX, 1),

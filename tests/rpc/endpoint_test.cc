@@ -41,6 +41,8 @@ using test::RawPeer;
 using test::ReceivedFrame;
 using test::ScriptedConnector;
 using test::TestCall;
+using testing::ElementsAre;
+using testing::ElementsAreArray;
 using testing::HasSubstr;
 using testing::SizeIs;
 using transport::EventLoop;
@@ -57,6 +59,18 @@ std::string Drain(uint64_t last_ordinal) {
   wire::DrainHead head;
   head.set_last_ordinal(last_ordinal);
   return EncodeHeadFrame(FrameType::kDrain, head.SerializeAsString());
+}
+
+// What the requests among `frames` say.
+std::vector<std::string> TextsOf(const std::vector<ReceivedFrame>& frames) {
+  std::vector<std::string> texts;
+  for (const ReceivedFrame& frame : frames) {
+    if (frame.header.type != FrameType::kRequest) continue;
+    test::Text text;
+    EXPECT_TRUE(text.ParseFromString(frame.message()));
+    texts.push_back(text.text());
+  }
+  return texts;
 }
 
 class EndpointTest : public testing::Test {
@@ -77,7 +91,11 @@ class EndpointTest : public testing::Test {
   }
 
   TestCall& NewCall(bool wait_for_ready = false, transport::Instant until = transport::Instant::Infinite()) {
-    TestCall& call = calls_.emplace_back("hello", until);
+    return NewCallOf("hello", wait_for_ready, until);
+  }
+  TestCall& NewCallOf(const std::string& text, bool wait_for_ready = false,
+                      transport::Instant until = transport::Instant::Infinite()) {
+    TestCall& call = calls_.emplace_back(text, until);
     call.wait_for_ready = wait_for_ready;
     return call;
   }
@@ -329,7 +347,226 @@ TEST_F(EndpointTest, SendsSettingsBeforeRequestsOfOtherThreads) {
   EXPECT_THAT(peer.TakeFrames(), SizeIs(2));
 }
 
+// ---------------------------------------------------------------- The server's SETTINGS
+
+TEST_F(EndpointTest, HoldsRequestsUntilTheServersSettingsUnlessTheMethodIsIdempotent) {
+  Create();
+  StartAndSettle(NewCallOf("once"));
+  TestCall& idempotent = NewCall();
+  idempotent.method = &test::kIdempotentEchoMethod;
+  StartAndSettle(idempotent);
+  TestCall& later = NewCall();
+  later.method = &test::kIdempotentEchoMethod;
+  InLoop([&] { Start(later); });
+  RawPeer& peer = Peer();
+  EXPECT_TRUE(peer.TakePreface());
+  EXPECT_THAT(peer.TakeFrames(), SizeIs(3)) << "SETTINGS and two REQUESTs";
+  EXPECT_TRUE(endpoint_->has_calls());
+  peer.Send(Preface() + test::EncodeSettingsFrame());
+  EXPECT_THAT(peer.TakeFrames(), SizeIs(1));
+  peer.Send(Response(1) + Response(2) + Response(3));
+  for (const TestCall& call : calls_) EXPECT_TRUE(call.status.ok()) << call.status;
+  EXPECT_FALSE(endpoint_->has_calls());
+}
+
+TEST_F(EndpointTest, SendsAgainWhatAServerThatSaidNothingMayNotHaveRead) {
+  Create();
+  TestCall& once = StartAndSettle(NewCallOf("once"));
+  TestCall& idempotent = NewCallOf("idempotent");
+  idempotent.method = &test::kIdempotentEchoMethod;
+  StartAndSettle(idempotent);
+  Peer().Close();
+  loop_->RunUntilIdle();
+  EXPECT_FALSE(once.ended);
+  EXPECT_FALSE(idempotent.ended);
+  EXPECT_THAT(script_.attempts, SizeIs(2)) << "the first time in a row it does not wait";
+  RawPeer& peer = Greet(1);
+  EXPECT_THAT(TextsOf(peer.TakeFrames()), ElementsAre("idempotent", "once"));
+  peer.Send(Response(1) + Response(2));
+  EXPECT_TRUE(once.status.ok()) << once.status;
+  EXPECT_TRUE(idempotent.status.ok()) << idempotent.status;
+}
+
+TEST_F(EndpointTest, EndsCallsThatAreTurnedAwayFiveTimes) {
+  for (const bool drains : {false, true}) {
+    SCOPED_TRACE(drains);
+    script_ = {};
+    Create();
+    TestCall& call = StartAndSettle(NewCallOf("once"));
+    TestCall& idempotent = NewCallOf("idempotent");
+    idempotent.method = &test::kIdempotentEchoMethod;
+    StartAndSettle(idempotent);
+    TestCall& waits = StartAndSettle(NewCallOf("waits", /*wait_for_ready=*/true));
+    for (size_t i = 0; i < 5; ++i) {
+      EXPECT_FALSE(call.ended) << i;
+      EXPECT_FALSE(idempotent.ended) << i;
+      while (script_.attempts.size() <= i) Advance(absl::Milliseconds(1));
+      if (drains) {
+        Greet(i).Send(Drain(0));
+      } else {
+        Peer(i).FinishWriting();
+      }
+      loop_->RunUntilIdle();
+    }
+    EXPECT_EQ(call.status.code(), StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(call.status.message()), HasSubstr("not executed"));
+    EXPECT_THAT(std::string(call.status.message()), HasSubstr("turned away 5 times, limit is 5"));
+    EXPECT_EQ(idempotent.status.code(), StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(idempotent.status.message()), HasSubstr("turned away 5 times, limit is 5"));
+    EXPECT_FALSE(waits.ended);
+    Close();
+    peers_.clear();
+  }
+}
+
+TEST_F(EndpointTest, WaitsLongerEachTimeItIsTurnedAway) {
+  Create({.min_backoff = absl::Milliseconds(100), .max_backoff = absl::Seconds(1), .seed = 7});
+  TestCall& call = StartAndSettle(NewCallOf("waits", /*wait_for_ready=*/true));
+  for (size_t i = 0; i < 30; ++i) {
+    while (script_.attempts.size() <= i) Advance(absl::Milliseconds(1));
+    Peer(i).Close();
+    loop_->RunUntilIdle();
+  }
+  EXPECT_FALSE(call.ended);
+  EXPECT_EQ(script_.attempts[1], script_.attempts[0]);
+  EXPECT_LE(script_.attempts[2] - script_.attempts[1], absl::Milliseconds(101));
+  // Of 26 draws from 0 to 1 s.
+  EXPECT_GE(script_.attempts[29] - script_.attempts[3], absl::Seconds(5));
+}
+
 // ---------------------------------------------------------------- DRAIN
+
+TEST_F(EndpointTest, SendsCallsBeyondDrainAgainBeforeOthers) {
+  Create();
+  TestCall& first = StartAndSettle(NewCallOf("first"));
+  RawPeer& peer = Greet(0, {.max_streams = 5});
+  for (const char* text : {"second", "third", "fourth", "waits"}) StartAndSettle(NewCallOf(text));
+  EXPECT_THAT(TextsOf(peer.TakeFrames()), ElementsAre("first", "second", "third", "fourth"));
+  // The slots' order is not the calls'.
+  peer.Send(Response(2));
+  EXPECT_THAT(TextsOf(peer.TakeFrames()), ElementsAre("waits"));
+  StartAndSettle(NewCallOf("later"));
+  peer.Send(Drain(2));
+  RawPeer& next = Greet(1);
+  EXPECT_THAT(TextsOf(next.TakeFrames()), ElementsAre("third", "fourth", "waits", "later"));
+  next.Send(Response(1) + Response(2) + Response(3) + Response(4));
+  EXPECT_FALSE(first.ended);
+  peer.Send(Response(1));
+  for (const TestCall& call : calls_) EXPECT_TRUE(call.status.ok()) << call.status;
+}
+
+TEST_F(EndpointTest, SendsTheSameRequestAgain) {
+  // In every way that a request is kept: a copy of few bytes, a block, the caller's message; one that waited.
+  Create();
+  StartAndSettle(NewCall());
+  RawPeer& peer = Greet();
+  peer.TakeFrames();
+  std::vector<std::string> texts;
+  for (const size_t size : {0u, 1u, 100u, 4000u, 5000u, 60'000u}) {
+    for (const bool lasts : {false, true}) {
+      TestCall& call = NewCallOf(std::string(size, static_cast<char>('a' + texts.size())));
+      if (lasts) call.lasting_request = &call.request;
+      texts.push_back(call.request.text());
+      StartAndSettle(call);
+      if (!lasts) call.request.Clear();
+    }
+  }
+  EXPECT_THAT(TextsOf(peer.TakeFrames()), ElementsAreArray(texts));
+  for (size_t i = 1; i < 4; ++i) {
+    Peer(i - 1).Send(Drain(i == 1 ? 1 : 0));
+    while (script_.attempts.size() <= i) Advance(absl::Milliseconds(1));
+    EXPECT_THAT(TextsOf(Greet(i).TakeFrames()), ElementsAreArray(texts));
+  }
+}
+
+TEST_F(EndpointTest, SendsAMessageInFragmentsAgain) {
+  Create();
+  StartAndSettle(NewCall());
+  RawPeer& peer = Greet();
+  peer.TakeFrames();
+  TestCall& large = NewCallOf(std::string(200'000, 'x'));
+  large.head = *EncodeRequestHead({}, large.request.ByteSizeLong(), 65'535);
+  StartAndSettle(large);
+  large.request.Clear();
+  const std::vector<ReceivedFrame> frames = peer.TakeFrames();
+  EXPECT_THAT(frames, SizeIs(4));
+  peer.Send(Drain(1));
+  const std::vector<ReceivedFrame> again = Greet(1).TakeFrames();
+  ASSERT_THAT(again, SizeIs(4));
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(again[i].message(), frames[i].message());
+}
+
+TEST_F(EndpointTest, KeepsTheDeadlineOfACallThatIsSentAgain) {
+  Create();
+  StartAndSettle(NewCall());
+  RawPeer& peer = Greet();
+  TestCall& sent = StartAndSettle(NewCallOf("sent", false, In(absl::Milliseconds(500))));
+  TestCall& waits = StartAndSettle(NewCallOf("waits", false, In(absl::Milliseconds(200))));
+  Advance(absl::Milliseconds(100));
+  peer.Send(Drain(1));
+  Advance(absl::Milliseconds(100));
+  EXPECT_EQ(waits.status.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(waits.status.message()), HasSubstr("it was not executed, turned away 1 time"));
+  RawPeer& next = Greet(1);
+  const std::optional<ReceivedFrame> request = next.TakeFrame();
+  ASSERT_TRUE(request.has_value());
+  EXPECT_EQ(DecodeRequestPrefix(request->body.data()).timeout_us, 300'000u);
+  Advance(absl::Milliseconds(300));
+  EXPECT_EQ(sent.status.code(), StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(EndpointTest, EndsCallsThatWereNotExecutedWhenItCannotConnectAgain) {
+  Create();
+  StartAndSettle(NewCall());
+  RawPeer& peer = Greet();
+  peer.Send(Response(1));
+  TestCall& call = StartAndSettle(NewCall());
+  TestCall& waits = StartAndSettle(NewCallOf("waits", /*wait_for_ready=*/true));
+  script_.failures = 1;
+  peer.Send(Drain(1));
+  EXPECT_EQ(call.status,
+            absl::UnavailableError("nobody listens there, it was not executed, turned away 1 time"));
+  EXPECT_FALSE(waits.ended);
+  Advance(absl::Seconds(1));
+  EXPECT_THAT(TextsOf(Greet(1).TakeFrames()), ElementsAre("waits"));
+}
+
+TEST_F(EndpointTest, EndsCallsThatWaitToBeSentAgainWhenItCloses) {
+  Create();
+  StartAndSettle(NewCall());
+  RawPeer& peer = Greet();
+  TestCall& beyond = StartAndSettle(NewCall());
+  TestCall& cancelled = StartAndSettle(NewCall());
+  script_.hang = true;
+  peer.Send(Drain(1));
+  InLoop([&] { endpoint_->CancelCall(cancelled, absl::CancelledError("by its caller")); });
+  EXPECT_EQ(cancelled.status, absl::CancelledError("by its caller"));
+  EXPECT_FALSE(beyond.ended);
+  Close();
+  EXPECT_EQ(beyond.status, absl::CancelledError("the test ends"));
+}
+
+TEST_F(EndpointTest, SendsCallsAgainThatTheServerHadNoSlotFor) {
+  Create();
+  TestCall& first = NewCallOf("first");
+  TestCall& second = NewCallOf("second");
+  for (TestCall* call : {&first, &second}) {
+    call->method = &test::kIdempotentEchoMethod;
+    StartAndSettle(*call);
+  }
+  RawPeer& peer = Greet(0, {.max_streams = 2});
+  EXPECT_THAT(TextsOf(peer.TakeFrames()), ElementsAre("first", "second"));
+  const WireStatus refusal{.status = absl::ResourceExhaustedError("stream slot is 2, limit is 1"),
+                           .not_executed = true};
+  peer.Send(EncodeHeadFrame(FrameType::kStatus, EncodeStatusHead(refusal, 16384), StreamId::Make(2, 0),
+                            kEndStream));
+  EXPECT_THAT(peer.TakeFrames(), SizeIs(0));
+  EXPECT_FALSE(second.ended);
+  peer.Send(Response(1));
+  EXPECT_THAT(TextsOf(peer.TakeFrames()), ElementsAre("second"));
+  peer.Send(Response(1, 1));
+  EXPECT_TRUE(second.status.ok()) << second.status;
+}
 
 TEST_F(EndpointTest, SendsLaterCallsOverANewConnectionAfterDrain) {
   Create();

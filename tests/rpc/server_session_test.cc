@@ -782,6 +782,22 @@ TEST_P(ServerSessionTest, DrainsByAnsweringWhatItAcceptedAndNothingElse) {
   EXPECT_EQ(server.service().started, 1);
 }
 
+TEST_P(ServerSessionTest, TellsAClientWhoseFirstBytesWereNotReadYetThatItDrains) {
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndDrain(Preface() + test::EncodeSettingsFrame() +
+                                                               EncodeRequest({.slot = 1, .method = kEchoId}));
+  EXPECT_TRUE(peer->TakePreface());
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(2));
+  EXPECT_EQ(frames[0].header.type, FrameType::kSettings);
+  EXPECT_EQ(frames[1].header.type, FrameType::kDrain);
+  wire::DrainHead head;
+  ASSERT_TRUE(head.ParseFromString(frames[1].head()));
+  EXPECT_EQ(head.last_ordinal(), 0u);
+  EXPECT_TRUE(peer->ended());
+  EXPECT_EQ(server.service().started, 0);
+}
+
 TEST_P(ServerSessionTest, DrainsAConnectionThatHasSaidNothing) {
   SessionServer server(Options());
   const std::unique_ptr<RawPeer> peer = server.Connect();

@@ -67,6 +67,22 @@ class SessionServer {
     Settle();
   }
 
+  // A new connection, over which the peer has sent `bytes` and which drains before it has read anything.
+  std::unique_ptr<RawPeer> ConnectAndDrain(const std::string& bytes) {
+    transport::MemoryStreamPair pair = transport::MemoryStreamPair::Create();
+    auto peer = std::make_unique<RawPeer>(std::move(pair.second), [this] { Settle(); });
+    peer->Send(bytes);
+    std::unique_ptr<transport::ByteStream> stream = std::make_unique<FaultyStream>(
+        std::move(pair.first), FaultyStream::Faults{.max_read = options_.slice, .max_write = options_.slice});
+    auto session = std::make_shared<ServerSession>(shared_, *loop_, 0, std::move(stream));
+    shared_->open.push_back(session);
+    InLoop([&] {
+      session->Begin();
+      session->Drain();
+    });
+    return peer;
+  }
+
   // A new connection, to which the peer has said nothing yet.
   std::unique_ptr<RawPeer> Connect() {
     transport::MemoryStreamPair pair = transport::MemoryStreamPair::Create();

@@ -22,6 +22,9 @@ namespace ferry::test {
 inline constexpr MethodDescriptor kEchoMethod{.full_name = "ferry.test.Echo/Echo",
                                               .id = MethodId("ferry.test.Echo/Echo")};
 
+inline constexpr MethodDescriptor kIdempotentEchoMethod{
+    .full_name = "ferry.test.Echo/Echo", .id = MethodId("ferry.test.Echo/Echo"), .idempotent = true};
+
 // A TestCall is a call of Echo for the test to start. It fails the test when it ends twice.
 //
 // Thread-compatible: for loops that run on the test's thread.

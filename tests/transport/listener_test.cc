@@ -350,6 +350,25 @@ TEST_P(ListenerPlaceTest, TakesNoConnectionsWhenItIsGone) {
   Talk();
 }
 
+TEST_P(ListenerPlaceTest, TakesWhoeverHasConnectedBeforeItGoes) {
+  std::vector<std::unique_ptr<Client>> clients;
+  {
+    // The loops are busy: connections wait.
+    absl::Notification go;
+    for (size_t i = 0; i < loops_->size(); ++i) loops_->loop(i).Post([&] { go.WaitForNotification(); });
+    for (int i = 0; i < 20; ++i) {
+      clients.push_back(std::make_unique<Client>(listener_->address()));
+      ASSERT_TRUE(clients.back()->Connect());
+    }
+    // Before the loops learn of them by events: the listener's end is next in their queues.
+    std::thread destroyer([this] { listener_.reset(); });
+    go.Notify();
+    destroyer.join();
+  }
+  EXPECT_EQ(server_->accepted(), 20u);
+  for (const std::unique_ptr<Client>& client : clients) EXPECT_EQ(client->Exchange("hello"), "hello");
+}
+
 TEST_P(ListenerPlaceTest, ConnectionsOutliveTheListener) {
   const std::unique_ptr<Client> client = Talk();
   listener_.reset();
@@ -438,6 +457,30 @@ TEST_F(ListenerFixture, LeavesAFileThatHasReplacedItsOwn) {
   const FileDescriptor successor = BindRaw(path_, SOCK_STREAM);
   listener_.reset();
   EXPECT_TRUE(Exists(path_));
+}
+
+TEST_F(ListenerFixture, TakesOverAPathIfItMay) {
+  StartLoops(1);
+  Listen("unix:" + path_);
+  const std::unique_ptr<Client> before = Talk();
+  std::unique_ptr<Listener> old = std::move(listener_);
+  Listen("unix:" + path_, {.reuse_port = true});
+  EXPECT_EQ(listener_->address(), "unix:" + path_);
+  old.reset();
+  // The file is the new one's.
+  EXPECT_TRUE(Exists(path_));
+  Talk();
+  EXPECT_EQ(before->Exchange("still there"), "still there");
+  listener_.reset();
+  EXPECT_FALSE(Exists(path_));
+}
+
+TEST_F(ListenerFixture, NeedsRoomForAnotherNameToTakeOverAPath) {
+  StartLoops(1);
+  const std::string name = directory_ + "/" + std::string(107 - directory_.size() - 1, 'x');
+  const absl::Status status = TryListen("unix:" + name, {.reuse_port = true}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("limit is 107"));
 }
 
 TEST_F(ListenerFixture, NoHandlerRunsOnAnyLoopWhenItIsGone) {

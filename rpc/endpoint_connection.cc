@@ -1,0 +1,198 @@
+// How an endpoint connects, and what becomes of its calls when a connection does not take them.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "absl/random/distributions.h"
+#include "absl/strings/str_cat.h"
+#include "ferry/rpc/endpoint.h"
+
+namespace ferry {
+namespace {
+
+// In a row; further ones make no difference.
+constexpr int kMostFailures = 30;
+
+}  // namespace
+
+// What is to be said of a call that ends without being sent again.
+std::string Endpoint::HistoryOf(const ClientCall& call) {
+  if (call.turned_away == 0) return "";
+  return absl::StrCat(call.method->idempotent ? "" : ", it was not executed", ", turned away ",
+                      call.turned_away, call.turned_away == 1 ? " time" : " times");
+}
+
+void Endpoint::Connect() {
+  {
+    transport::MutexLock lock(mutex_);
+    state_ = State::kConnecting;
+  }
+  attempt_ = connector_->Connect(loop_, loop_.now() + options_.connect_timeout,
+                                 [this](absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) {
+                                   OnConnected(std::move(stream));
+                                 });
+}
+
+void Endpoint::OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) {
+  loop_.AssertInLoop();
+  const std::shared_ptr<Endpoint> self = shared_from_this();
+  if (!stream.ok()) return OnConnectFailed(stream.status());
+  auto session = std::make_shared<ClientSession>(options_.session, loop_, static_cast<Owner&>(*this),
+                                                 *std::move(stream));
+  sessions_.push_back(session);
+  greeting_ = session;
+  {
+    transport::MutexLock lock(mutex_);
+    state_ = State::kGreeting;
+  }
+  session->Begin();
+  Pump();
+}
+
+void Endpoint::OnIntroduced(ClientSession& session) {
+  loop_.AssertInLoop();
+  if (greeting_.get() != &session) return;
+  ready_session_ = std::move(greeting_);
+  {
+    transport::MutexLock lock(mutex_);
+    state_ = State::kReady;
+    session_ = ready_session_;
+  }
+  PostToLoop(&Endpoint::Pump);
+}
+
+void Endpoint::OnConnectFailed(const absl::Status& why) {
+  const std::shared_ptr<Endpoint> self = shared_from_this();
+  const absl::Duration wait = NextWait(failures_in_a_row_);
+  failures_in_a_row_ = std::min(failures_in_a_row_ + 1, kMostFailures);
+  std::vector<ClientCall*> failed;
+  {
+    transport::MutexLock lock(mutex_);
+    if (state_ == State::kClosed) return;
+    state_ = State::kBackoff;
+    turned_away_ = false;
+    retry_at_ = loop_.now() + wait;
+    last_error_ = absl::UnavailableError(why.message());
+    for (ClientCall* call : waiting_) {
+      if (!call->wait_for_ready) failed.push_back(call);
+    }
+    for (ClientCall* call : failed) Forget(*call);
+  }
+  for (ClientCall* call : failed) {
+    call->End(absl::UnavailableError(absl::StrCat(std::string(why.message()), HistoryOf(*call))));
+  }
+  ArmTimer();
+}
+
+// How long to wait after `failures` others in a row.
+absl::Duration Endpoint::NextWait(int failures) {
+  const double bound = std::min(absl::ToDoubleSeconds(options_.max_backoff),
+                                absl::ToDoubleSeconds(options_.min_backoff) * std::exp2(failures));
+  return absl::Seconds(absl::Uniform(random_, 0.0, bound));
+}
+
+// The server has taken a connection, but no calls.
+void Endpoint::OnTurnedAway(const absl::Status& why) {
+  const absl::Duration wait =
+      failures_in_a_row_ == 0 ? absl::ZeroDuration() : NextWait(failures_in_a_row_ - 1);
+  failures_in_a_row_ = std::min(failures_in_a_row_ + 1, kMostFailures);
+  std::vector<ClientCall*> failed;
+  {
+    transport::MutexLock lock(mutex_);
+    state_ = State::kBackoff;
+    turned_away_ = true;
+    retry_at_ = loop_.now() + wait;
+    last_error_ = absl::UnavailableError(why.message());
+    for (ClientCall* call : waiting_) {
+      ++call->turned_away;
+      if (!call->wait_for_ready && call->turned_away >= kMaxTurnedAway) failed.push_back(call);
+    }
+    for (ClientCall* call : failed) Forget(*call);
+  }
+  for (ClientCall* call : failed) {
+    call->End(absl::UnavailableError(
+        absl::StrCat(std::string(why.message()), HistoryOf(*call), ", limit is ", kMaxTurnedAway)));
+  }
+  PostToLoop(&Endpoint::Pump);
+}
+
+void Endpoint::OnNoMoreCalls(ClientSession& session, const absl::Status& why) {
+  loop_.AssertInLoop();
+  {
+    transport::MutexLock lock(mutex_);
+    if (greeting_.get() != &session && session_.get() != &session && ready_session_.get() != &session) return;
+    session_ = nullptr;
+    ready_session_ = nullptr;
+    greeting_ = nullptr;
+    if (state_ == State::kClosed) return;
+    state_ = State::kIdle;
+  }
+  if (session.answered()) {
+    failures_in_a_row_ = 0;
+    return PostToLoop(&Endpoint::Pump);
+  }
+  if (session.drained() || (!session.introduced() && !session.broken())) return OnTurnedAway(why);
+  // A server that never answers a call is no better than one that cannot be connected to.
+  OnConnectFailed(why);
+}
+
+void Endpoint::OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) {
+  loop_.AssertInLoop();
+  const std::shared_ptr<Endpoint> self = shared_from_this();
+  std::vector<std::pair<ClientCall*, absl::Status>> ended;
+  // The first is to be the first of all that wait.
+  for (auto next = calls.rbegin(); next != calls.rend(); ++next) {
+    ClientCall& call = **next;
+    absl::Status status = PrepareAgain(call, why);
+    transport::MutexLock lock(mutex_);
+    if (status.ok()) status = CheckMayWaitAgain(call, why);
+    if (status.ok()) {
+      Remember(call, /*at_front=*/true);
+    } else {
+      ended.emplace_back(&call, std::move(status));
+    }
+  }
+  for (auto next = ended.rbegin(); next != ended.rend(); ++next) next->first->End(std::move(next->second));
+  PostToLoop(&Endpoint::Pump);
+}
+
+// Makes a call one that waits to be sent. An error, which says `why` it would have been, if that cannot be.
+absl::Status Endpoint::PrepareAgain(ClientCall& call, const absl::Status& why) {
+  ++call.turned_away;
+  if (!call.wait_for_ready && call.turned_away >= kMaxTurnedAway) {
+    return absl::Status(why.code(), absl::StrCat(std::string(why.message()), ", turned away ",
+                                                 call.turned_away, " times, limit is ", kMaxTurnedAway));
+  }
+  if (call.messages != nullptr && !call.messages->Withdraw()) return why;
+  if (call.request_block || call.request_size == 0) return absl::OkStatus();
+  call.request_block = loop_.blocks().pool().Allocate(call.request_size);
+  if (call.lasting_request == nullptr) {
+    std::memcpy(call.request_block.data(), call.request_copy.data(), call.request_size);
+  } else if (call.lasting_request->ByteSizeLong() == call.request_size) {
+    call.lasting_request->SerializeWithCachedSizesToArray(
+        reinterpret_cast<uint8_t*>(call.request_block.data()));
+  } else {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the request was changed during the call: ", std::string(why.message())));
+  }
+  return absl::OkStatus();
+}
+
+// The calls were admitted once: how many wait does not matter.
+absl::Status Endpoint::CheckMayWaitAgain(const ClientCall& call, const absl::Status& why) {
+  if (state_ == State::kClosed) return last_error_;
+  if (state_ == State::kBackoff && !turned_away_ && !call.wait_for_ready) return why;
+  return absl::OkStatus();
+}
+
+void Endpoint::OnSessionClosed(ClientSession& session) {
+  const auto found =
+      std::find_if(sessions_.begin(), sessions_.end(), [&](const auto& s) { return s.get() == &session; });
+  // Something of the session's is on the stack: it lives on to the end of this task.
+  loop_.Post([self = shared_from_this(), closed = std::move(*found)] {});
+  sessions_.erase(found);
+}
+
+}  // namespace ferry
