@@ -67,7 +67,11 @@ class ClientMethod {
     auto call = std::make_shared<AwaitedCall<Reply>>(channel_->loop());
     call->KeepUntilComplete(call);
     AwaitedCallOwner<Reply> owner(call, channel_->canceller());
-    channel_->Start(*method_, request, options, *call);
+    if (ABSL_PREDICT_FALSE(channel_->forked())) {
+      call->End(channel_->ForkedError());
+    } else {
+      channel_->Start(*method_, request, options, *call);
+    }
     return Await(std::move(owner));
   }
 

@@ -185,7 +185,7 @@ class ABSL_LOCKABLE EventLoop {
   }
 
   // Whether a guest runs the loop. On the loop's thread.
-  bool run_by_guest() const { return run_by_guest_; }
+  bool run_by_guest() const { return run_by_guest_ && !fork_guard_.forked(); }
 
   // Waits until no other thread is inside Post, Stop or a Guest. REQUIRES: none comes any more.
   void AwaitVisitors() const;

@@ -16,6 +16,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "ferry/rpc/client_stream.h"
+#include "ferry/rpc/message_queue.h"
+#include "ferry/rpc/method.h"
+#include "ferry/rpc/stream.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/rpc/wire.pb.h"
 #include "ferry/transport/byte_stream.h"
@@ -494,6 +498,55 @@ TEST_F(EndpointTest, SendsAMessageInFragmentsAgain) {
   const std::vector<ReceivedFrame> again = Greet(1).TakeFrames();
   ASSERT_THAT(again, SizeIs(4));
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(again[i].message(), frames[i].message());
+}
+
+constexpr MethodDescriptor kWatchMethod{
+    .full_name = "ferry.test.Echo/Watch", .id = MethodId("ferry.test.Echo/Watch"), .server_streaming = true};
+constexpr MethodDescriptor kChatMethod{.full_name = "ferry.test.Echo/Chat",
+                                       .id = MethodId("ferry.test.Echo/Chat"),
+                                       .client_streaming = true,
+                                       .server_streaming = true};
+
+TEST_F(EndpointTest, SendsAStreamAgainUnlessAnyMessageWasWritten) {
+  Create();
+  StartAndSettle(NewCall());
+  RawPeer& peer = Greet();
+  peer.TakeFrames();
+  test::Text text;
+  text.set_text("hello");
+  const auto start = [&](const MethodDescriptor& method, const google::protobuf::MessageLite& request) {
+    auto call = std::make_shared<ClientStreamCall>(*loop_, nullptr, 1 << 20, 1 << 20);
+    call->KeepUntilComplete();
+    call->method = &method;
+    call->deadline = transport::Instant::Infinite();
+    endpoint_->Start(*call, request, request.ByteSizeLong());
+    loop_->RunUntilIdle();
+    return call;
+  };
+  const std::shared_ptr<ClientStreamCall> watch = start(kWatchMethod, text);
+  const std::shared_ptr<ClientStreamCall> silent = start(kChatMethod, test::Text());
+  const std::shared_ptr<ClientStreamCall> chat = start(kChatMethod, test::Text());
+  EXPECT_EQ(chat->TryWrite(text), Stream::Wrote::kYes);
+  peer.Send(Drain(1));
+  EXPECT_EQ(chat->end_status(),
+            absl::UnavailableError("the server takes no more calls, this one was not executed"));
+
+  RawPeer& next = Greet(1);
+  const std::vector<ReceivedFrame> again = next.TakeFrames();
+  ASSERT_THAT(again, SizeIs(2));
+  EXPECT_EQ(again[0].message(), text.SerializeAsString());
+  // What is written now goes to the new server.
+  EXPECT_EQ(silent->TryWrite(text), Stream::Wrote::kYes);
+  loop_->RunUntilIdle();
+  EXPECT_THAT(next.TakeFrames(), SizeIs(1));
+  next.Send(EncodeFrame({.type = FrameType::kMessage, .stream = StreamId::Make(1, 0)}, "",
+                        text.SerializeAsString()) +
+            Response(1) + Response(2));
+  test::Text reply;
+  EXPECT_EQ(watch->TryRead(reply), MessageQueue::Taken::kMessage);
+  EXPECT_EQ(reply.text(), "hello");
+  EXPECT_TRUE(watch->end_status().ok()) << watch->end_status();
+  EXPECT_TRUE(silent->end_status().ok()) << silent->end_status();
 }
 
 TEST_F(EndpointTest, KeepsTheDeadlineOfACallThatIsSentAgain) {
