@@ -784,7 +784,7 @@ TEST_P(ServerSessionTest, DrainsByAnsweringWhatItAcceptedAndNothingElse) {
 
 TEST_P(ServerSessionTest, TellsAClientWhoseFirstBytesWereNotReadYetThatItDrains) {
   SessionServer server(Options());
-  const std::unique_ptr<RawPeer> peer = server.ConnectAndDrain test::Preface() + test::EncodeSettingsFrame() +
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndDrain(test::Preface() + test::EncodeSettingsFrame() +
                                                                EncodeRequest({.slot = 1, .method = kEchoId}));
   EXPECT_TRUE(peer->TakePreface());
   const std::vector<ReceivedFrame> frames = peer->TakeFrames();
