@@ -21,6 +21,8 @@ bool ClientStreamCall::ParseReply(absl::string_view bytes) {
 
 void ClientStreamCall::Complete(absl::Status status) {
   const std::shared_ptr<ClientStreamCall> self = std::move(self_);
+  // First: from here on nothing fails the call any more.
+  Stream::End();
   Waiter waiter;
   {
     MutexLock lock(end_mutex_);
@@ -28,7 +30,6 @@ void ClientStreamCall::Complete(absl::Status status) {
     end_status_ = std::move(status);
     waiter = std::exchange(end_waiter_, nullptr);
   }
-  Stream::End();
   if (waiter != nullptr) waiter();
 }
 
@@ -53,6 +54,9 @@ bool ClientStreamCall::WhenEnded(Waiter& waiter) {
 }
 
 absl::Status ClientStreamCall::end_status() {
+  // The reader was told of an end then, perhaps before the last reply: it must not take what the server has
+  // said meanwhile for the end of the whole.
+  if (absl::Status failed = failure(); !failed.ok()) return failed;
   MutexLock lock(end_mutex_);
   return end_status_;
 }

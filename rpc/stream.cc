@@ -117,7 +117,14 @@ MessageQueue::Taken Stream::TryRead(google::protobuf::MessageLite& message) {
   const bool parsed = message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   if (credit > 0) GrantLater(credit);
   if (parsed) return taken;
-  Fail(absl::InternalError(absl::StrCat("message of ", bytes.size(), " bytes does not parse")));
+  const absl::Status why =
+      absl::InternalError(absl::StrCat("message of ", bytes.size(), " bytes does not parse"));
+  Fail(why);
+  {
+    // Also if the call has ended: this message came before that.
+    MutexLock lock(mutex_);
+    if (failure_.ok()) failure_ = why;
+  }
   StopReading();
   return MessageQueue::Taken::kEnd;
 }

@@ -101,7 +101,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
 
   // Ends the call with `why`, an error of this side's own; does nothing if it has ended.
   void Fail(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
-  // That error; OK if there was none.
+  // That error, or that of a message that did not parse, whenever it was read; OK if there was none.
   absl::Status failure() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // ---- The session's side

@@ -206,6 +206,23 @@ TEST_P(ClientStreamTest, CancelIsSentOnceAndTheRestIgnored) {
   EXPECT_EQ(Read(*call), ".");
 }
 
+// Its reader is told of an end at once, so what the server has said meanwhile must not end it with OK.
+TEST_P(ClientStreamTest, ACancelledCallDoesNotEndWithAnAnswerThatWasUnderWay) {
+  const std::shared_ptr<ClientStreamCall> call = Start();
+  loop_->Post([&] { call->Fail(absl::CancelledError("enough")); });
+  peer_->Send(Message(Encoded("one")) + Response());
+  EXPECT_EQ(Read(*call), ".");
+  EXPECT_EQ(call->end_status(), absl::CancelledError("enough"));
+}
+
+TEST_P(ClientStreamTest, AMessageThatDoesNotParseIsNoGoodEnd) {
+  const std::shared_ptr<ClientStreamCall> call = Start();
+  peer_->Send(Message("\xff") + Response());
+  EXPECT_EQ(Read(*call), ".");
+  EXPECT_EQ(call->end_status().code(), StatusCode::kInternal);
+  EXPECT_THAT(std::string(call->end_status().message()), HasSubstr("message of 1 bytes does not parse"));
+}
+
 TEST_P(ClientStreamTest, TakesTheOnlyReplyOfAStreamOfRequests) {
   const std::shared_ptr<ClientStreamCall> call = Start(kCollect);
   peer_->Send(Response(Encoded("sum")));
