@@ -134,6 +134,7 @@ class ServerSession final : public ServerCall::Owner,
   transport::Instant ReadTime();
   static void Cancel(ServerSlot& slot, ServerCall& call);
   static absl::Status EndStream(ServerCall& call, const absl::Status& status);
+  void CancelCalls(const absl::Status& why);
   void EndArriving(const absl::Status& why);
   void SendDrain();
   void SetLastCalls();

@@ -296,16 +296,14 @@ void ServerSession::CloseIfDone() {
 void ServerSession::OnMalformedInput(const absl::Status& why, bool tell_peer) {
   if (tell_peer) output_.SendConnectionStatus(why);
   connection_->CloseAfterFlush(why);
+  // The connection may linger for the peer's sake; the handlers need not.
+  CancelCalls(why);
 }
 
 void ServerSession::Close(const absl::Status& why) { connection_->Close(why); }
 
 void ServerSession::OnClosed(const absl::Status& why) {
-  slots_.ForEach([](ServerSlot& slot) {
-    ServerCall* call = slot.call.load(std::memory_order_acquire);
-    if (call != nullptr) Cancel(slot, *call);
-  });
-  EndArriving(why);
+  CancelCalls(why);
   output_.DropAll();
   // They hold on to this.
   slots_.ForEach([](ServerSlot& slot) { slot.messages = nullptr; });
@@ -316,6 +314,15 @@ void ServerSession::OnClosed(const absl::Status& why) {
   self_ = shared_from_this();
   const uint64_t ends = ends_.fetch_or(kClosed) / kOneEnd;
   if (ends == begun_) self_.reset();
+}
+
+// Tells all handlers that nobody waits for their answers.
+void ServerSession::CancelCalls(const absl::Status& why) {
+  slots_.ForEach([](ServerSlot& slot) {
+    ServerCall* call = slot.call.load(std::memory_order_acquire);
+    if (call != nullptr) Cancel(slot, *call);
+  });
+  EndArriving(why);
 }
 
 // Ends the calls whose requests will never be whole, and those streams whose ends will not come.

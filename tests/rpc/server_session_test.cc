@@ -486,6 +486,17 @@ TEST_P(ServerSessionTest, ClosesWhenTheClientSaysThatTheConnectionEnds) {
   EXPECT_TRUE(server.service().held[0].context().cancelled());
 }
 
+// The connection stays for a while, so that the client can read why; it may not read at all.
+TEST_P(ServerSessionTest, TellsHandlersAtOnceThatTheConnectionIsBroken) {
+  SessionServer server(Options());
+  const auto peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.method = kWaitId}));
+  ASSERT_THAT(server.service().held, SizeIs(1));
+  peer->Send(test::EncodeSettingsFrame({}));
+  EXPECT_EQ(server.open_sessions(), 1u);
+  EXPECT_TRUE(server.service().held[0].context().cancelled());
+}
+
 TEST_P(ServerSessionTest, GoesOnAfterTheClientsDrain) {
   SessionServer server(Options());
   const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
