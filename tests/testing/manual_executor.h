@@ -26,11 +26,16 @@ class ManualExecutor final : public Executor {
   size_t capacity() const override { return capacity_; }
 
   size_t waiting() const { return tasks_.size(); }
+  // Runs the task that has waited longest; false if none waits.
+  bool RunOne() {
+    if (tasks_.empty()) return false;
+    Task* const task = tasks_.front();
+    tasks_.pop_front();
+    task->Run();
+    return true;
+  }
   void RunAll() {
-    while (!tasks_.empty()) {
-      Task* const task = tasks_.front();
-      tasks_.pop_front();
-      task->Run();
+    while (RunOne()) {
     }
   }
 

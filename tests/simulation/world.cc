@@ -1,0 +1,408 @@
+#include "tests/simulation/world.h"
+
+#include <algorithm>
+#include <ostream>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "ferry/rpc/wire.h"
+#include "tests/testing/run_loop.h"
+
+namespace ferry::simulation {
+
+using transport::EventLoop;
+
+namespace {
+
+// Clients at a time, and servers in all.
+constexpr size_t kMaxCallers = 2;
+constexpr size_t kMaxHosts = 4;
+constexpr size_t kMaxCalls = 60;
+struct EventKind {
+  absl::string_view name;
+  uint32_t weight;
+  // A schedule may be without it.
+  bool optional;
+};
+
+constexpr std::array<EventKind, kEvents> kEventKinds = {{
+    {"call inline", 15, true},
+    {"call executor", 15, true},
+    {"upload", 8, true},
+    {"watch", 8, true},
+    {"talk", 12, true},
+    {"client writes", 60, true},
+    {"client reads", 60, true},
+    {"writes done", 8, true},
+    {"finish", 8, true},
+    {"cancel", 5, true},
+    {"cancel unary", 10, true},
+    {"drop stream", 5, true},
+    {"handler writes", 60, true},
+    {"handler reads", 60, true},
+    {"handler answers", 30, true},
+    {"handler fails", 5, true},
+    {"handler drops", 3, true},
+    {"client runs", 60, false},
+    {"server runs", 60, false},
+    {"task runs", 30, false},
+    {"connect", 60, false},
+    {"refuse", 3, true},
+    {"slow", 8, true},
+    {"stall", 8, true},
+    {"restore", 12, false},
+    {"cut", 2, true},
+    {"end of bytes", 2, true},
+    {"fuse", 2, true},
+    {"tick", 25, true},
+    {"long wait", 2, true},
+    {"drain", 2, true},
+    {"shutdown", 1, true},
+    {"new server", 20, false},
+    {"destroy channel", 2, true},
+}};
+
+std::unique_ptr<EventLoop> NewLoop(const transport::Clock& clock, transport::BufferPool& buffers) {
+  return test::NewLoop({.clock = &clock, .buffers = &buffers});
+}
+
+}  // namespace
+
+absl::string_view EventName(Event event) { return kEventKinds[static_cast<size_t>(event)].name; }
+
+World::World(uint64_t seed, std::ostream* trace)
+    : seed_(seed),
+      trace_(trace),
+      dice_(seed),
+      start_(clock_.Now()),
+      buffers_({.clock = &clock_}),
+      client_loop_(NewLoop(clock_, buffers_)),
+      own_server_loop_(dice_.Chance(75) ? NewLoop(clock_, buffers_) : nullptr),
+      server_loop_(own_server_loop_ != nullptr ? *own_server_loop_ : *client_loop_),
+      ledger_(clock_, trace),
+      network_(*client_loop_, server_loop_) {
+  DrawCharacter();
+  hosts_.push_back(std::make_unique<Host>(NewHostOptions(), server_loop_, ledger_));
+}
+
+World::~World() = default;
+
+void World::DrawCharacter() {
+  for (size_t i = 0; i < kEvents; ++i) {
+    const EventKind& kind = kEventKinds[i];
+    character_.weights[i] = kind.weight * static_cast<uint32_t>(kind.optional ? dice_.OneOf({0, 1, 1, 1, 3})
+                                                                              : dice_.OneOf({1, 2}));
+  }
+  character_.bulk = dice_.Chance(6);
+  character_.slices = !character_.bulk && dice_.Chance(25);
+  character_.deadlines = dice_.OneOf({0, 10, 50});
+  character_.settles = dice_.OneOf({0, 5, 30, 90});
+}
+
+// ---------------------------------------------------------------- Options
+
+Host::Options World::NewHostOptions() {
+  Host::Options options;
+  options.settings.features = kStreamingFeature | (dice_.Chance(90) ? kFlowControlFeature : 0);
+  options.settings.initial_stream_window = static_cast<uint32_t>(dice_.OneOf({64 * 1024, 1024 * 1024}));
+  options.settings.initial_connection_window =
+      static_cast<uint32_t>(dice_.OneOf({64 * 1024, 16 * 1024 * 1024}));
+  options.streams_inline = dice_.Chance(50);
+  options.seed = dice_.Next();
+  options.kept = dice_.OneOf({0, 30, 100});
+  if (dice_.Chance(15)) options.settings.max_streams = static_cast<uint32_t>(dice_.Between(2, 6));
+  if (dice_.Chance(10)) options.executor_capacity = dice_.Between(0, 3);
+  if (dice_.Chance(10)) options.max_request_bytes_per_connection = 100'000;
+  if (dice_.Chance(5)) options.max_reply_bytes_per_connection = 10'000;
+  const Host::Options usual;
+  ledger_.excuses.limits |=
+      options.settings.max_streams < usual.settings.max_streams ||
+      options.executor_capacity < usual.executor_capacity ||
+      options.max_request_bytes_per_connection < usual.max_request_bytes_per_connection ||
+      options.max_reply_bytes_per_connection < usual.max_reply_bytes_per_connection;
+  return options;
+}
+
+Endpoint::Options World::NewCallerOptions() {
+  Endpoint::Options options;
+  options.session.settings.features = kFlowControlFeature | kStreamingFeature;
+  options.session.settings.initial_stream_window =
+      static_cast<uint32_t>(dice_.OneOf({64 * 1024, 1024 * 1024}));
+  options.session.connection.max_waiting_output = static_cast<size_t>(-1);
+  options.max_backoff = absl::Seconds(1);
+  options.seed = dice_.Next() | 1;
+  if (dice_.Chance(5)) {
+    options.max_waiting_calls = 2;
+    ledger_.excuses.limits = true;
+  }
+  return options;
+}
+
+size_t World::MessageSize() {
+  if (dice_.Chance(80)) return dice_.Below(100);
+  if (character_.bulk) return dice_.Below(300'000);
+  return dice_.Below(character_.slices ? 300 : dice_.Chance(75) ? 3'000 : 30'000);
+}
+
+CallPlan World::NewPlan() {
+  CallPlan plan{
+      .request_size = MessageSize(),
+      .wait_for_ready = dice_.Chance(20),
+      .with_metadata = dice_.Chance(20),
+      .close_at_end = dice_.Chance(1) && character_.weights[static_cast<size_t>(Event::kDestroyChannel)] > 0};
+  if (dice_.Chance(character_.deadlines)) plan.timeout = absl::Microseconds(dice_.Between(1, 200'000));
+  if (dice_.Chance(20)) plan.followers = static_cast<int>(dice_.Between(1, 3));
+  plan.cancellable = dice_.Chance(30);
+  plan.habits = {.callbacks = dice_.Chance(50),
+                 .reads_on = static_cast<int>(dice_.Below(4)),
+                 .drops_at_read = dice_.Chance(10) ? static_cast<int>(dice_.Between(1, 3)) : 0};
+  return plan;
+}
+
+// ---------------------------------------------------------------- Who takes part
+
+Caller& World::OpenCaller() {
+  std::vector<Caller*> open;
+  for (const auto& caller : callers_) {
+    if (caller->is_open()) open.push_back(caller.get());
+  }
+  if (open.size() < kMaxCallers && (open.empty() || dice_.Chance(10))) {
+    callers_.push_back(std::make_unique<Caller>(NewCallerOptions(), *client_loop_, network_, ledger_));
+    return *callers_.back();
+  }
+  return *open[dice_.Below(open.size())];
+}
+
+Host* World::ListeningHost() {
+  std::vector<Host*> listening;
+  for (const auto& host : hosts_) {
+    if (host->listening()) listening.push_back(host.get());
+  }
+  return listening.empty() ? nullptr : listening[dice_.Below(listening.size())];
+}
+
+std::shared_ptr<CallerStream> World::SomeStream() {
+  std::vector<std::shared_ptr<CallerStream>> all;
+  for (const auto& caller : callers_)
+    all.insert(all.end(), caller->streams().begin(), caller->streams().end());
+  return all.empty() ? nullptr : all[dice_.Below(all.size())];
+}
+
+std::shared_ptr<ServedCall> World::SomeHandler() {
+  std::vector<std::shared_ptr<ServedCall>> all;
+  for (const auto& host : hosts_) all.insert(all.end(), host->kept().begin(), host->kept().end());
+  return all.empty() ? nullptr : all[dice_.Below(all.size())];
+}
+
+// ---------------------------------------------------------------- Events
+
+Outcome World::Run() {
+  for (uint64_t steps = dice_.Between(20, 250); steps > 0; --steps) Step();
+  if (trace_ != nullptr) *trace_ << "  settles\n";
+  Settle();
+  if (trace_ != nullptr) *trace_ << "  ends\n";
+  End();
+  Count(outcome_);
+  return std::move(outcome_);
+}
+
+void World::Step() {
+  const Event event = static_cast<Event>(dice_.Weighted(character_.weights));
+  Note(event);
+  if (Do(event)) ++outcome_.events[static_cast<size_t>(event)];
+  if (dice_.Chance(character_.settles)) RunBoth();
+}
+
+void World::Note(Event event) {
+  outcome_.fingerprint = Scatter(outcome_.fingerprint ^ static_cast<uint64_t>(event));
+  if (trace_ != nullptr) *trace_ << "  " << clock_.Now() - start_ << " " << EventName(event) << "\n";
+}
+
+bool World::Do(Event event) {
+  if (event <= Event::kTalk) return StartCall(event);
+  if (event <= Event::kDropStream) return DoStream(event);
+  if (event <= Event::kHandlerDrop) return DoHandler(event);
+  switch (event) {
+    case Event::kRunClient:
+      RunClient();
+      return true;
+    case Event::kRunServer:
+      RunServer();
+      return true;
+    case Event::kRunTask: {
+      Host& host = *hosts_[dice_.Below(hosts_.size())];
+      return host.RunTask();
+    }
+    case Event::kTick:
+      Advance(absl::Microseconds(dice_.Between(1, 50'000)));
+      return true;
+    case Event::kLongWait:
+      Advance(absl::Seconds(dice_.OneOf({1, 5, 11, 31})));
+      return true;
+    default:
+      return event <= Event::kFuse ? DoNetwork(event) : DoLife(event);
+  }
+}
+
+bool World::StartCall(Event event) {
+  if (ledger_.calls().size() >= kMaxCalls) return false;
+  Caller& caller = OpenCaller();
+  CallPlan plan = NewPlan();
+  plan.on_executor = event == Event::kCallExecutor;
+  if (plan.timeout != absl::InfiniteDuration()) ++outcome_.with_deadline;
+  if (plan.request_size > kMaxFragment) ++outcome_.fragmented;
+  auto start = [&caller, event, plan] {
+    if (!caller.is_open()) return;
+    if (event <= Event::kCallExecutor) return caller.StartUnary(plan);
+    caller.StartStream(event == Event::kUpload  ? CallKind::kUpload
+                       : event == Event::kWatch ? CallKind::kWatch
+                                                : CallKind::kTalk,
+                       plan);
+  };
+  if (dice_.Chance(60)) {
+    start();
+  } else {
+    client_loop_->Post(start);
+  }
+  return true;
+}
+
+bool World::DoStream(Event event) {
+  if (event == Event::kCancelUnary) {
+    return !callers_.empty() && callers_[dice_.Below(callers_.size())]->CancelUnary(dice_.Next());
+  }
+  const std::shared_ptr<CallerStream> stream = SomeStream();
+  if (stream == nullptr) return false;
+  switch (event) {
+    case Event::kClientWrite:
+      return stream->Write(MessageSize());
+    case Event::kClientRead:
+      return stream->Read();
+    case Event::kWritesDone:
+      return stream->WritesDone();
+    case Event::kFinish:
+      return stream->Finish();
+    case Event::kCancel:
+      return stream->Cancel();
+    default:
+      return stream->Drop();
+  }
+}
+
+bool World::DoHandler(Event event) {
+  const std::shared_ptr<ServedCall> call = SomeHandler();
+  if (call == nullptr) return false;
+  switch (event) {
+    case Event::kHandlerWrite:
+      return call->Write(MessageSize());
+    case Event::kHandlerRead:
+      return call->Read();
+    case Event::kHandlerAnswer:
+      return call->Answer(MessageSize());
+    case Event::kHandlerFail:
+      return call->Fail(
+          absl::FailedPreconditionError(absl::StrCat("call ", call->record().id, " is refused")));
+    default:
+      return call->Drop();
+  }
+}
+
+bool World::DoNetwork(Event event) {
+  if (event == Event::kConnect || event == Event::kRefuse) {
+    if (network_.waiting() == 0) return false;
+    Host* const host = ListeningHost();
+    if (event == Event::kConnect && host != nullptr) {
+      const size_t capacity = dice_.OneOf({character_.bulk ? 4096u : 100u, 4096, 64 * 1024});
+      network_.Connect(capacity, [host](auto stream) { host->Accept(std::move(stream)); });
+      return true;
+    }
+    ledger_.excuses.connections = true;
+    network_.Refuse();
+    return true;
+  }
+  const auto& links = network_.links();
+  if (links.empty()) return false;
+  return DoLink(event, *links[dice_.Below(links.size())]);
+}
+
+bool World::DoLink(Event event, Link& link) {
+  const Link::End end = dice_.Chance(50) ? Link::kClient : Link::kServer;
+  Link::Faults faults = link.faults(end);
+  switch (event) {
+    case Event::kSlow:
+      faults.max_read = character_.slices ? dice_.OneOf({1, 2, 13}) : dice_.OneOf({1000, 5000});
+      faults.max_write = character_.slices ? dice_.OneOf({1, 7, 50}) : dice_.OneOf({1000, 5000});
+      break;
+    case Event::kStall:
+      faults.stall_reads = dice_.Chance(60);
+      faults.stall_writes = !faults.stall_reads || dice_.Chance(30);
+      break;
+    case Event::kRestore:
+      faults.stall_reads = faults.stall_writes = false;
+      break;
+    case Event::kCut:
+      ledger_.excuses.connections = true;
+      faults.fail_reads_after = faults.fail_writes_after = 0;
+      if (dice_.Chance(50)) link.SetFaults(end == Link::kClient ? Link::kServer : Link::kClient, faults);
+      break;
+    case Event::kEndOfBytes:
+      ledger_.excuses.connections = true;
+      faults.end_reads_after = 0;
+      break;
+    default:
+      ledger_.excuses.connections = true;
+      (dice_.Chance(50)   ? faults.end_reads_after
+       : dice_.Chance(50) ? faults.fail_reads_after
+                          : faults.fail_writes_after) = dice_.Below(character_.bulk ? 500'000 : 2'000);
+      break;
+  }
+  link.SetFaults(end, faults);
+  return true;
+}
+
+bool World::DoLife(Event event) {
+  if (event == Event::kDestroyChannel) {
+    if (callers_.empty()) return false;
+    Caller& caller = *callers_[dice_.Below(callers_.size())];
+    if (!caller.is_open()) return false;
+    if (dice_.Chance(70)) {
+      caller.Close();
+    } else {
+      client_loop_->Post([&caller] {
+        if (caller.is_open()) caller.Close();
+      });
+    }
+    return true;
+  }
+  if (event == Event::kNewServer) {
+    if (hosts_.size() >= kMaxHosts || (ListeningHost() != nullptr && !dice_.Chance(10))) return false;
+    hosts_.push_back(std::make_unique<Host>(NewHostOptions(), server_loop_, ledger_));
+    return true;
+  }
+  ledger_.excuses.connections = true;
+  Host& host = *hosts_[dice_.Below(hosts_.size())];
+  if (event == Event::kDrain) {
+    host.Drain();
+  } else {
+    host.Close();
+  }
+  return true;
+}
+
+void World::Count(Outcome& outcome) const {
+  for (const CallRecord& call : ledger_.calls()) {
+    ++outcome.calls;
+    outcome.executed += call.executions > 0 ? 1 : 0;
+    if (call.ends > 0) {
+      ++outcome.ended[static_cast<size_t>(call.status.code())];
+    } else {
+      ++outcome.dropped;
+    }
+    outcome.fingerprint = Scatter(outcome.fingerprint ^ static_cast<uint64_t>(call.status.code()) ^
+                                  (call.replies_read << 8) ^ (call.requests_read << 24));
+  }
+  outcome.complaints = ledger_.complaints();
+}
+
+}  // namespace ferry::simulation
