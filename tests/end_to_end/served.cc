@@ -1,10 +1,5 @@
 #include "tests/end_to_end/served.h"
 
-#include <unistd.h>
-
-#include <atomic>
-#include <cstdlib>
-#include <filesystem>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -24,15 +19,6 @@ ServerOptions WithPatience(ServerOptions options) {
 }
 
 }  // namespace
-
-TemporaryDirectory::TemporaryDirectory() : path_("/tmp/ferry-XXXXXX") {
-  FERRY_CHECK(mkdtemp(path_.data()) != nullptr, "cannot make a temporary directory");
-}
-
-TemporaryDirectory::~TemporaryDirectory() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
 
 std::vector<std::string> AvailableTransports() {
   std::vector<std::string> transports = {"127.0.0.1:0", "unix", "unix-abstract", "in-process"};

@@ -11,23 +11,9 @@
 #include "ferry/rpc/server.h"
 #include "tests/end_to_end/conformance.ferry.h"
 #include "tests/end_to_end/conformance_service.h"
+#include "tests/testing/temporary_directory.h"
 
 namespace ferry::test::e2e {
-
-// A TemporaryDirectory is a new directory with a name short enough for a Unix socket. It is removed, with
-// what is in it, when this is destroyed.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory();
-  ~TemporaryDirectory();
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // The kinds of address that this machine has: "127.0.0.1:0", "[::1]:0", "unix", "unix-abstract",
 // "in-process".
