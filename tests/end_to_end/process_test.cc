@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/base/config.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -119,7 +120,7 @@ TEST(ForkTest, AServerThatHasNotBegunMayBeginInTheFork) {
   TestConformance service;
   Server server({.threads = 1});
   server.Register(service);
-#if defined(__SANITIZE_THREAD__)
+#ifdef ABSL_HAVE_THREAD_SANITIZER
   GTEST_SKIP() << "threads cannot be started after fork";
 #endif
   EXPECT_EQ(0, InFork([&] {
