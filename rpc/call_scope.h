@@ -17,7 +17,9 @@ class Executor;
 //
 // While a scope is a thread's current one, calls that the thread starts end no later than the scope's time,
 // and are cancelled with it, unless their options say `detached`. A handler's scope is current while the
-// handler runs, and a coroutine's whenever it runs; work that goes on elsewhere names it in CallOptions.
+// handler runs, until it finishes its call, and a coroutine's whenever it runs; work that goes on elsewhere
+// names it in CallOptions. A handler that has given its call to another thread must make calls only as
+// `detached` from then on, for its scope may be gone.
 //
 // Thread-safe while the work lasts.
 class CallScope {

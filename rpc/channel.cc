@@ -231,9 +231,9 @@ std::shared_ptr<ClientStreamCall> Channel::StartStream(const MethodDescriptor& m
 // Whether the loop could be had.
 bool Channel::RunAsGuest(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
                          const CallOptions& options, WaitedCall& call) {
-  // The channel may be destroyed at any time from Start on; these last until the guest has left, for their
-  // end is the own thread's work.
-  Endpoint& endpoint = *endpoint_;
+  // The channel may be destroyed at any time from Start on. What is shared lives as long as the endpoint.
+  const std::shared_ptr<Endpoint> kept = endpoint_;
+  Endpoint& endpoint = *kept;
   Shared& shared = *shared_;
   const absl::Duration poll_time = poll_time_;
   transport::EventLoop::Guest guest(endpoint.loop());

@@ -91,7 +91,9 @@ class CallCanceller {
 // A call that was surely not executed, for its connection was lost before the request was written or the
 // server takes no more calls on it, is sent again over the next connection, whatever the method; at most 5
 // times, unless it waits for ready. So is a call of an idempotent method whose connection ends before the
-// server has said anything. A streaming call, only while none of its messages was written.
+// server has said anything. A streaming call, only while none of its messages was written. Only calls that
+// wait for ready outlive a server that takes a connection and ends it, without DRAIN, before it has answered
+// any call.
 //
 // In a process that was forked since, calls end at once with FAILED_PRECONDITION, callbacks being run before
 // the call returns; destroying the channel there does nothing, and the server does not notice.

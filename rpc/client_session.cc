@@ -210,12 +210,23 @@ void ClientSession::OnCallFrame(const Frame& frame) {
     if (frame.header.has(transport::kEndStream)) {
       Take(frame.header.stream);
     } else if (IsCounted(frame.header)) {
-      Grant(frame.header.stream, WindowCost(frame.header));
+      GrantLate(frame.header);
     }
     return CheckKnown(frame);
   }
   if (call->method->server_streaming) return OnStreamed(frame, *call);
   OnFragment(frame, *call);
+}
+
+// Grants anew what frames of a call that has ended for us take of its window: half a window at a time, for
+// the server takes only so many WINDOWs within a second (PROTOCOL.md [P14.5]).
+void ClientSession::GrantLate(const transport::FrameHeader& header) {
+  LateCredit& late = late_credit_[header.stream.slot()];
+  if (late.stream != header.stream) late = {.stream = header.stream};
+  late.bytes += WindowCost(header);
+  if (late.bytes < options_.settings.initial_stream_window / 2) return;
+  Grant(header.stream, late.bytes);
+  late_credit_.erase(header.stream.slot());
 }
 
 // Breaks the connection if a frame that found no call is on a slot that was never used.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "ferry/rpc/budget.h"
 #include "ferry/rpc/call_deadlines.h"
@@ -186,6 +187,7 @@ class ClientSession final : public StreamCarrier,
   void GiveBackBeyond(uint64_t last_ordinal) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnConnectionStatus(const transport::Frame& frame);
   void OnCallFrame(const transport::Frame& frame);
+  void GrantLate(const transport::FrameHeader& header);
   void CheckKnown(const transport::Frame& frame) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnResponse(const transport::Frame& frame);
   absl::Status CheckResponse(const transport::Frame& frame, ClientCall& call);
@@ -239,7 +241,15 @@ class ClientSession final : public StreamCarrier,
   // Whether both sides count windows (PROTOCOL.md section 11).
   std::atomic<bool> counting_{false};
 
+  // What frames of a call that has ended for us have taken of its window and was not granted anew.
+  struct LateCredit {
+    transport::StreamId stream;
+    size_t bytes = 0;
+  };
+
   // Belong to the loop.
+  // By slot: at most one for each that was ever used.
+  absl::flat_hash_map<uint32_t, LateCredit> late_credit_;
   // Of the connection's window: what the server has used of it and was not granted anew.
   size_t received_ = 0;
   FloodGuard flood_guard_;

@@ -302,9 +302,10 @@ void ClientSession::EndCalls(const absl::Status& why, uint64_t last_write) {
                                   : absl::UnavailableError(absl::StrCat("connection to ", connection_->peer(),
                                                                         " lost: ", why.message()));
   AfterTakingOut();
-  GiveBack(std::move(repeatable), status);
+  // Each goes to the front of those that wait: what was started last first.
   GiveBack(std::move(unsent),
            absl::UnavailableError(absl::StrCat(std::string(status.message()), ", the call was not sent")));
+  GiveBack(std::move(repeatable), status);
   for (ClientCall* call : calls) {
     call->reply_fragments.Reset();
     call->End(status);

@@ -233,13 +233,16 @@ void Endpoint::Remember(ClientCall& call, bool at_front) {
   deadlines_.Add(call);
 }
 
-// Takes a call out of the queue. O(1) for the first.
-void Endpoint::Forget(ClientCall& call) {
-  waiting_.erase(std::find(waiting_.begin(), waiting_.end(), &call));
+// Takes a call out of the queue, if it is there. O(1) for the first.
+bool Endpoint::Forget(ClientCall& call) {
+  const auto found = std::find(waiting_.begin(), waiting_.end(), &call);
+  if (found == waiting_.end()) return false;
+  waiting_.erase(found);
   if (MayBeEarly(call)) --waiting_early_;
   has_waiting_.store(!waiting_.empty(), std::memory_order_relaxed);
   waiting_bytes_ -= call.request_size;
   deadlines_.Remove(call);
+  return true;
 }
 
 void Endpoint::OnSlotFree() { PostToLoop(&Endpoint::Pump); }
@@ -274,8 +277,7 @@ void Endpoint::EndExpired() {
 bool Endpoint::EndWaiting(ClientCall& call, absl::Status why) {
   {
     transport::MutexLock lock(mutex_);
-    if (std::find(waiting_.begin(), waiting_.end(), &call) == waiting_.end()) return false;
-    Forget(call);
+    if (!Forget(call)) return false;
   }
   call.End(std::move(why));
   return true;

@@ -130,7 +130,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status CheckMayWait(const ClientCall& call, size_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Remember(ClientCall& call, bool at_front) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Forget(ClientCall& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Forget(ClientCall& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // On the loop.
   void KeepForLoop() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -49,17 +49,21 @@ void ServerContext::Cancel() {
     stop_source = stop_source_;
   }
   // The call may end inside of either.
-  if (stop_source.has_value()) stop_source->request_stop();
   if (task != nullptr) task();
+  if (stop_source.has_value()) stop_source->request_stop();
 }
 
 void ServerContext::DropOnCancel() {
   absl::AnyInvocable<void()> dropped;
   std::optional<std::stop_source> stop_source;
-  transport::MutexLock lock(cancel_mutex_);
-  dropped = std::exchange(on_cancel_, nullptr);
-  stop_source = std::exchange(stop_source_, std::nullopt);
-  has_on_cancel_.store(false, std::memory_order_relaxed);
+  {
+    transport::MutexLock lock(cancel_mutex_);
+    dropped = std::exchange(on_cancel_, nullptr);
+    stop_source = std::exchange(stop_source_, std::nullopt);
+    has_on_cancel_.store(false, std::memory_order_relaxed);
+  }
+  // What was started for the call and goes on is for nobody any more.
+  if (stop_source.has_value()) stop_source->request_stop();
 }
 
 }  // namespace ferry

@@ -51,9 +51,10 @@ class ServerContext final : public CallScope {
   // passed. Once true it stays true.
   bool cancelled() const { return cancelled_.load(std::memory_order_acquire) || expired(); }
 
-  // Is stopped when the client cancels the call or goes away, as OnCancel tells; its callbacks run where
-  // OnCancel's task does. Calls that were started with it are cancelled. Thread-safe until the call has
-  // ended; the token may be kept for longer, and is not stopped any more then.
+  // Is stopped when the client cancels the call or goes away, as OnCancel tells, and when the call ends; its
+  // callbacks run on the connection's event loop, or where the call is finished, and must be quick. Calls
+  // that were started with it are cancelled. Thread-safe until the call has ended; the token may be kept for
+  // longer.
   std::stop_token stop_token() override ABSL_LOCKS_EXCLUDED(cancel_mutex_);
 
   // The event loop of the call's connection, and the server's executor.

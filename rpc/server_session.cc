@@ -259,6 +259,8 @@ void ServerSession::RunCall(ServerCall& call) {
 // ---------------------------------------------------------------- Ending
 
 void ServerSession::EndCall(ServerCall& call, absl::Status status) {
+  // What the handler does from now on is for nobody.
+  if (CallScope::Current() == &call.context()) CallScope::Exchange(nullptr);
   if (ABSL_PREDICT_FALSE(call.messages != nullptr)) status = EndStream(call, status);
   if (ABSL_PREDICT_FALSE(call.context().cancelled())) status = WhyUnwanted(call, status);
   call.context().ForgetOnCancel();

@@ -26,7 +26,8 @@ void Spawn(transport::EventLoop& loop, Task<T> task, Done done, const TaskScope:
   // The parameters live in the coroutine's frame; `this` and captures would not.
   [](transport::EventLoop& where, Task<T> work, Done tell, TaskScope::Options limits) -> RootCoroutine {
     TaskScope scope(where, limits);
-    if (absl::Status switched = co_await SwitchTo(where); !switched.ok()) co_return;
+    // Fails only in a forked process, where whatever the task waits for fails at once.
+    static_cast<void>(co_await SwitchTo(where));
     if constexpr (std::is_void_v<T>) {
       co_await work.In(scope);
       work = Task<T>();
@@ -69,7 +70,7 @@ T BlockOn(transport::EventLoop& loop, Task<T> task, const TaskScope::Options& op
 template <typename Call>
 void FinishWhenDone(Task<absl::Status> task, Call call) {
   [](Task<absl::Status> work, Call served) -> RootCoroutine {
-    // Until its frame is gone too.
+    // Until the task's frame is gone too.
     const WorkCount::Piece counted(served.context().coroutines());
     absl::Status status = co_await work.In(served.context());
     work = Task<absl::Status>();

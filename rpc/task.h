@@ -11,6 +11,7 @@
 
 #include "absl/base/attributes.h"
 #include "ferry/rpc/call_scope.h"
+#include "ferry/transport/check.h"
 
 namespace ferry {
 
@@ -189,6 +190,7 @@ class [[nodiscard]] Task {
       if constexpr (std::derived_from<Promise, TaskFrame>) {
         if (scope_ == nullptr) scope_ = waiting.promise().scope();
       }
+      FERRY_CHECK(scope_ != nullptr, "a coroutine that is no Task awaits one without In");
       coroutine_.promise().Prepare(scope_, waiting);
       return coroutine_;
     }

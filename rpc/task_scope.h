@@ -34,7 +34,7 @@ class TaskScope final : public CallScope {
   TaskScope(CallScope& parent, const Options& options);
 
   // Stops the work: what it waits for is cancelled. Does nothing the second time.
-  void RequestStop() { stop_source_.request_stop(); }
+  void RequestStop() { Stop{&stop_source_}(); }
 
   absl::Duration time_left() const override;
   std::stop_token stop_token() override { return stop_source_.get_token(); }
@@ -42,9 +42,10 @@ class TaskScope final : public CallScope {
   Executor* executor() const override { return executor_; }
 
  private:
+  // The work, and the scope with it, may end inside.
   struct Stop {
     std::stop_source* stop_source;
-    void operator()() const { stop_source->request_stop(); }
+    void operator()() const { std::stop_source(*stop_source).request_stop(); }
   };
 
   TaskScope(CallScope* parent, transport::EventLoop& loop, const Options& options, Executor* executor);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "ferry/transport/clock.h"
+#include "ferry/transport/fork_guard.h"
 #include "ferry/transport/timer_queue.h"
 
 namespace ferry {
@@ -76,16 +77,24 @@ class Sleep::Waiter : public std::enable_shared_from_this<Sleep::Waiter> {
 };
 
 bool Sleep::Begin(CallScope& scope, std::coroutine_handle<> coroutine) {
+  if (scope.loop().fork_guard().forked()) {
+    refused_ = scope.loop().fork_guard().Error("event loop");
+    return false;
+  }
   // The coroutine may run on elsewhere, and this be gone, before Begin returns.
   const std::shared_ptr<Waiter> waiter = std::make_shared<Waiter>(scope, duration_);
   waiter_ = waiter;
   return waiter->Begin(coroutine);
 }
 
-absl::Status Sleep::await_resume() { return waiter_->status(); }
+absl::Status Sleep::await_resume() { return waiter_ == nullptr ? refused_ : waiter_->status(); }
 
 bool SwitchTo::await_suspend(std::coroutine_handle<> coroutine) {
   coroutine_ = coroutine;
+  if (loop_ != nullptr && loop_->fork_guard().forked()) {
+    refused_ = loop_->fork_guard().Error("event loop");
+    return false;
+  }
   if (loop_ != nullptr) {
     loop_->PostToOwner([coroutine] { coroutine.resume(); });
     return true;
@@ -93,14 +102,9 @@ bool SwitchTo::await_suspend(std::coroutine_handle<> coroutine) {
   Executor::Task* const task = this;
   // Once it is taken the coroutine may have run to its end.
   if (executor_->Submit(absl::MakeConstSpan(&task, 1)) == 1) return true;
-  refused_ = true;
+  refused_ = absl::ResourceExhaustedError(absl::StrCat("the executor takes no more: ", executor_->capacity(),
+                                                       " tasks may wait, or it has ended"));
   return false;
-}
-
-absl::Status SwitchTo::await_resume() const {
-  if (!refused_) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat("the executor takes no more: ", executor_->capacity(), " tasks wait, which is the limit"));
 }
 
 }  // namespace ferry

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -26,7 +27,8 @@ namespace ferry {
 // A Sleep waits for a time, on the scope's event loop, which may fire some tens of microseconds late.
 // `co_await Sleep(d)` is OK when the time has passed, CANCELLED as soon as the scope is stopped, and
 // DEADLINE_EXCEEDED when the scope's time ended before. The coroutine runs on in the loop. Zero or less lets
-// what the loop has to do come first.
+// what the loop has to do come first. FAILED_PRECONDITION, at once, in a process that was forked since the
+// loop was made.
 class [[nodiscard]] Sleep {
  public:
   explicit Sleep(absl::Duration duration) : duration_(duration) {}
@@ -44,12 +46,14 @@ class [[nodiscard]] Sleep {
   bool Begin(CallScope& scope, std::coroutine_handle<> coroutine);
 
   const absl::Duration duration_;
+  absl::Status refused_;
   std::shared_ptr<Waiter> waiter_;
 };
 
 // A SwitchTo moves the coroutine to another thread: to one of an executor's, or to an event loop's. The
-// status is OK there; an executor whose queue is full does not take it, and the coroutine goes on where it is
-// with RESOURCE_EXHAUSTED. The executor or loop must live as long as the coroutine.
+// status is OK there. An executor whose queue is full does not take it, nor one that has ended, and the
+// coroutine goes on where it is, with RESOURCE_EXHAUSTED; in a process that was forked since the loop was
+// made, with FAILED_PRECONDITION. The executor or loop must live as long as the coroutine.
 class [[nodiscard]] SwitchTo final : private Executor::Task {
  public:
   explicit SwitchTo(Executor& executor) : executor_(&executor) {}
@@ -59,7 +63,7 @@ class [[nodiscard]] SwitchTo final : private Executor::Task {
 
   bool await_ready() const { return false; }
   bool await_suspend(std::coroutine_handle<> coroutine);
-  absl::Status await_resume() const;
+  absl::Status await_resume() { return std::move(refused_); }
 
  private:
   void Run() override { coroutine_.resume(); }
@@ -67,7 +71,7 @@ class [[nodiscard]] SwitchTo final : private Executor::Task {
   Executor* const executor_ = nullptr;
   transport::EventLoop* const loop_ = nullptr;
   std::coroutine_handle<> coroutine_;
-  bool refused_ = false;
+  absl::Status refused_;
 };
 
 // A Resumer is how a callback hands a Callback's coroutine its value: called once, on any thread. The
@@ -126,6 +130,8 @@ CallbackAwaiter<T, Start> Callback(Start start) {
 // no All to run side by side: they are under way before they are waited for.
 template <typename T>
 class [[nodiscard]] All {
+  static_assert(!std::is_void_v<T>, "tasks that run side by side have results: an absl::Status, say");
+
  public:
   explicit All(std::vector<Task<T>> tasks)
       : tasks_(std::move(tasks)), results_(tasks_.size()), left_(tasks_.size() + 1) {}

@@ -79,20 +79,28 @@ void EventLoop::Run() {
 void EventLoop::Lend() {
   // Before, for afterwards now_ is a guest's.
   last_guest_.store(now_.nanos, std::memory_order_relaxed);
+  next_due_.store(timers_.next_due().nanos, std::memory_order_relaxed);
   State expected = State::kRunning;
   if (!state_.compare_exchange_strong(expected, State::kFree, std::memory_order_acq_rel)) return;
   absl::Duration loan_time = kLoanTime;
   for (;;) {
     const Instant last_guest{last_guest_.load(std::memory_order_relaxed)};
-    const absl::Duration rest = last_guest + loan_time - clock_->Now();
+    const Instant due{next_due_.load(std::memory_order_relaxed)};
+    const absl::Duration rest = std::min(last_guest + loan_time, due) - clock_->Now();
     if (own_turn_.Await(std::max(rest, absl::ZeroDuration()))) return;
-    if (last_guest_.load(std::memory_order_relaxed) != last_guest.nanos) {
-      // Each look costs a system call.
-      loan_time = std::min(2 * loan_time, kLongLoanTime);
-      continue;
-    }
+    const bool guests_come = last_guest_.load(std::memory_order_relaxed) != last_guest.nanos;
+    const bool timer_is_due = Instant{next_due_.load(std::memory_order_relaxed)} <= clock_->Now();
+    // Each look costs a system call.
+    loan_time = std::min(2 * loan_time, kLongLoanTime);
+    if (guests_come && !timer_is_due) continue;
     expected = State::kFree;
-    if (state_.compare_exchange_strong(expected, State::kRunning, std::memory_order_acq_rel)) return;
+    if (state_.compare_exchange_strong(expected, State::kRunning, std::memory_order_acq_rel)) {
+      // A guest would have run the timers too.
+      loan_requested_ = guests_come;
+      return;
+    }
+    // A guest is there, and has been for long.
+    if (own_turn_.Await(loan_time)) return;
   }
 }
 
@@ -174,6 +182,8 @@ void EventLoop::Guest::Leave(absl::FunctionRef<bool()> wanted) {
   // Our last batch may have seen them posted, and gone on.
   if (loop_.owner_wanted_.load(std::memory_order_relaxed)) return HandBack();
   loop_.run_by_guest_ = false;
+  loop_.last_guest_.store(loop_.now_.nanos, std::memory_order_relaxed);
+  loop_.next_due_.store(loop_.timers_.next_due().nanos, std::memory_order_relaxed);
   turn_.reset();
   State expected = State::kRunning;
   if (!loop_.state_.compare_exchange_strong(expected, State::kFree)) {

@@ -284,6 +284,8 @@ class ABSL_LOCKABLE EventLoop {
   // When the last guest ran its last batch, in nanoseconds of the clock. Written by guests in turn, read by
   // the loop's own thread; orders nothing.
   std::atomic<int64_t> last_guest_{0};
+  // When the first timer is due, as of the last time that the loop was free: likewise.
+  std::atomic<int64_t> next_due_{0};
   // How many threads are in Post, Stop or a Guest. They count themselves in before the loop can notice them,
   // and out (release) after their last use of the loop; the destructor waits (acquire) for 0.
   std::atomic<int> visitors_{0};

@@ -107,14 +107,16 @@ TEST(ReportTest, AlignsItsColumns) {
   unix_row.transport = Transport::kUnix;
   const std::string table =
       FigureTable({NewResult(RowWith({}), "ferry", {50}), NewResult(unix_row, "floor", {1'000'000})});
-  EXPECT_THAT(table, HasSubstr("row  workload  transport  conns  in flight  threads  bytes  reply   "
+  EXPECT_THAT(table, HasSubstr("row  workload  transport  conns  in flight  threads  bytes  beside   reply   "
                                "implementation  calls/s  p50 us"));
-  EXPECT_THAT(table,
-              HasSubstr("\nT    unary     tcp            1          1        1     64  reused  ferry   "
-                        "             50     5."));
-  EXPECT_THAT(table,
-              HasSubstr("\nT    unary     unix           1          1        1     64  reused  floor   "
-                        "        1000000     5."));
+  EXPECT_THAT(
+      table,
+      HasSubstr("\nT    unary     tcp            1          1        1     64  nothing  reused  ferry   "
+                "             50     5."));
+  EXPECT_THAT(
+      table,
+      HasSubstr("\nT    unary     unix           1          1        1     64  nothing  reused  floor   "
+                "        1000000     5."));
 }
 
 TEST(ReportTest, SaysWhichBoundsWereMet) {

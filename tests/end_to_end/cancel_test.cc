@@ -217,6 +217,18 @@ class Relay final : public ConformanceService {
     backend_.Hold(call.request(), {.detached = true}, [](const absl::StatusOr<Message>&) {});
     std::move(call).Finish(absl::OkStatus());
   }
+  // Ends before the call that it makes.
+  void StartMissingInline(HeldCall call) override {
+    backend_.Hold(call.request(), {}, [](const absl::StatusOr<Message>&) {});
+    std::move(call).Finish(absl::OkStatus());
+  }
+  // What a handler does after its call is for nobody.
+  void StartFailLater(HeldCall call) override {
+    scope_before = CallScope::Current();
+    context_of_call = &call.context();
+    std::move(call).Finish(absl::OkStatus());
+    scope_after.Set(CallScope::Current());
+  }
   // From a thread that knows nothing of the call.
   void StartEchoLater(HeldCall call) override {
     std::thread([this, call = std::move(call)]() mutable {
@@ -224,6 +236,10 @@ class Relay final : public ConformanceService {
       std::move(call).Finish(std::move(status));
     }).detach();
   }
+
+  CallScope* scope_before = nullptr;
+  CallScope* context_of_call = nullptr;
+  Later<CallScope*> scope_after;
 
  private:
   ConformanceStubInterface& backend_;
@@ -233,16 +249,16 @@ class Relay final : public ConformanceService {
 class Chain {
  public:
   Chain() {
-    relay_server_.Register(relay_);
+    relay_server_.Register(relay);
     EXPECT_TRUE(relay_server_.Listen("127.0.0.1:0").ok());
     channel_ = ChannelTo(relay_server_.addresses().front());
     stub = std::make_unique<ConformanceStub>(*channel_);
   }
 
   Served backend;
+  Relay relay{*backend.stub};
 
  private:
-  Relay relay_{*backend.stub};
   Server relay_server_{ServerOptions{.threads = 1}};
   std::unique_ptr<Channel> channel_;
 
@@ -292,6 +308,22 @@ TEST(InheritTest, ADetachedCallGoesOn) {
   EXPECT_EQ(held.context().time_left(), absl::InfiniteDuration());
   EXPECT_FALSE(held.context().cancelled());
   std::move(held).Finish(absl::OkStatus());
+}
+
+TEST(InheritTest, ACallThatGoesOnWhenItsHandlerHasEndedIsCancelled) {
+  Chain chain;
+  // There is a connection to send the call on.
+  ASSERT_TRUE(chain.backend.stub->EchoInline(Message()).ok());
+  ASSERT_TRUE(chain.stub->MissingInline(Message()).ok());
+  ExpectHeldCallIsCancelled(chain.backend.service);
+}
+
+TEST(InheritTest, AHandlerThatHasFinishedItsCallHasNoScope) {
+  Chain chain;
+  ASSERT_TRUE(chain.stub->FailLater(Message()).ok());
+  EXPECT_EQ(chain.relay.scope_after.Wait(), nullptr);
+  EXPECT_NE(chain.relay.scope_before, nullptr);
+  EXPECT_EQ(chain.relay.scope_before, chain.relay.context_of_call);
 }
 
 TEST(InheritTest, OutsideOfHandlersThereIsNothingToInherit) { EXPECT_EQ(CallScope::Current(), nullptr); }

@@ -421,6 +421,7 @@ TEST_F(CoroutineStreamTest, AReaderIsWokenWhenTheCallIsCancelled) {
     ASSERT_TRUE(stream.Read(pong));
     EXPECT_EQ(service_.ended, 0);
     stop.request_stop();
+    EXPECT_FALSE(stream.Read(pong));
     EXPECT_EQ(stream.Finish(), absl::CancelledError("the caller cancelled the call"));
   }
   EXPECT_TRUE(Eventually([&] { return service_.ended == 1; }));

@@ -21,6 +21,9 @@
 #include "ferry/rpc/channel.h"
 #include "ferry/rpc/server.h"
 #include "ferry/rpc/shutdown_signal.h"
+#include "ferry/rpc/spawn.h"
+#include "ferry/rpc/task.h"
+#include "ferry/rpc/waiting.h"
 #include "ferry/transport/loop_group.h"
 #include "gtest/gtest.h"
 #include "tests/end_to_end/conformance.ferry.h"
@@ -74,6 +77,12 @@ TEST(ForkTest, CallsOverAParentsChannelFailAtOnce) {
                 good &= SaysForked(status, "channel", parent);
                 ++ended;
               });
+              auto call = [](ConformanceStub& stub) -> Task<absl::Status> {
+                co_return (co_await stub.CoEchoInline(Message())).status();
+              };
+              good &= SaysForked(BlockOn(served.channel->loop(), call(*served.stub)), "channel", parent);
+              auto sleep = []() -> Task<absl::Status> { co_return co_await Sleep(absl::Hours(1)); };
+              good &= SaysForked(BlockOn(served.channel->loop(), sleep()), "event loop", parent);
               ConformanceStub another(*served.channel);
               good &= SaysForked(another.EchoInline(Message()).status(), "channel", parent);
               return good && ended == 2;

@@ -140,6 +140,32 @@ INSTANTIATE_TEST_SUITE_P(Slices, ClientStreamTest, testing::Values(SIZE_MAX, 1),
                            return std::string(info.param == 1 ? "OneByte" : "Whole");
                          });
 
+// A WINDOW for each would be a flood to the server (PROTOCOL.md [P14.5]).
+TEST_P(ClientStreamTest, GrantsHalfAWindowAtATimeForMessagesThatComeTooLate) {
+  const std::shared_ptr<ClientStreamCall> call = Start();
+  call->Fail(absl::CancelledError("enough"));
+  EXPECT_THAT(peer_->TakeFrames(), SizeIs(1));  // CANCEL
+  std::string messages;
+  size_t cost = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    messages += Message("x");
+    cost += WindowCost(transport::FrameHeader{.length = 1});
+  }
+  peer_->Send(messages);
+  size_t granted = 0;
+  for (const ReceivedFrame& frame : peer_->TakeFrames()) {
+    EXPECT_EQ(frame.header.type, FrameType::kWindow);
+    EXPECT_EQ(frame.header.stream, StreamId::Make(1, 0));
+    const absl::StatusOr<uint32_t> increment = DecodeWindowHead(frame.head());
+    ASSERT_TRUE(increment.ok()) << increment.status();
+    EXPECT_GE(*increment, 50'000u);
+    granted += *increment;
+  }
+  EXPECT_GT(granted, 0u);
+  EXPECT_LE(granted, cost);
+  EXPECT_LT(cost - granted, 50'000u);
+}
+
 TEST_P(ClientStreamTest, WritesMessagesAndThenTheEnd) {
   const std::shared_ptr<ClientStreamCall> call = Start();
   EXPECT_EQ(call->TryWrite(TextOf("a")), Stream::Wrote::kYes);
