@@ -222,11 +222,12 @@ TEST_P(ClientStreamTest, CancelIsSentOnceAndTheRestIgnored) {
   EXPECT_EQ(frames[0].header.type, FrameType::kCancel);
   EXPECT_EQ(call->end_status(), absl::CancelledError("enough"));
   // So that the server can send what it must send before it can end the call.
-  peer_->Send(Message(Encoded("late")));
+  const std::string late = Encoded(std::string(60'000, 'x'));
+  peer_->Send(Message(late));
   const std::optional<ReceivedFrame> window = peer_->TakeFrame();
   ASSERT_TRUE(window.has_value());
   EXPECT_EQ(window->header.stream, StreamId::Make(1, 0));
-  EXPECT_EQ(*DecodeWindowHead(window->head()), Encoded("late").size() + 12);
+  EXPECT_EQ(*DecodeWindowHead(window->head()), late.size() + 12);
   peer_->Send(Response());
   EXPECT_TRUE(session_end_.ok()) << session_end_;
   EXPECT_EQ(Read(*call), ".");
