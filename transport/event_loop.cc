@@ -80,6 +80,7 @@ void EventLoop::Lend() {
   // Before, for afterwards now_ is a guest's.
   last_guest_.store(now_.nanos, std::memory_order_relaxed);
   next_due_.store(timers_.next_due().nanos, std::memory_order_relaxed);
+  const absl::Duration longest = poll_policy_.enabled() ? kLoanTime : kLongLoanTime;
   State expected = State::kRunning;
   if (!state_.compare_exchange_strong(expected, State::kFree, std::memory_order_acq_rel)) return;
   absl::Duration loan_time = kLoanTime;
@@ -91,7 +92,7 @@ void EventLoop::Lend() {
     const bool guests_come = last_guest_.load(std::memory_order_relaxed) != last_guest.nanos;
     const bool timer_is_due = Instant{next_due_.load(std::memory_order_relaxed)} <= clock_->Now();
     // Each look costs a system call.
-    loan_time = std::min(2 * loan_time, kLongLoanTime);
+    loan_time = std::min(2 * loan_time, longest);
     if (guests_come && !timer_is_due) continue;
     expected = State::kFree;
     if (state_.compare_exchange_strong(expected, State::kRunning, std::memory_order_acq_rel)) {
@@ -100,7 +101,7 @@ void EventLoop::Lend() {
       return;
     }
     // A guest is there, and has been for long.
-    if (own_turn_.Await(loan_time)) return;
+    if (own_turn_.Await(kLongLoanTime)) return;
   }
 }
 

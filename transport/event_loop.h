@@ -167,8 +167,9 @@ class ABSL_LOCKABLE EventLoop {
   void PostToOwner(Task task) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Has the loop's own thread lend the loop to guests after this batch. It takes the loop back by itself once
-  // no guest has come for kLoanTime, and when something is posted while nobody runs it. While guests keep
-  // coming it trusts them for longer and longer, up to kLongLoanTime. On the loop.
+  // no guest has come for kLoanTime, when a timer is due, and when something is posted while nobody runs it.
+  // A loop that does not poll, so that few system calls are wanted, trusts guests for longer and longer while
+  // they keep coming, up to kLongLoanTime. On the loop.
   void RequestLoan();
   static constexpr absl::Duration kLoanTime = absl::Microseconds(700);
   static constexpr absl::Duration kLongLoanTime = absl::Milliseconds(32);
