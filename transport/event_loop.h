@@ -171,7 +171,7 @@ class ABSL_LOCKABLE EventLoop {
   // A loop that does not poll, so that few system calls are wanted, trusts guests for longer and longer while
   // they keep coming, up to kLongLoanTime. On the loop.
   void RequestLoan();
-  static constexpr absl::Duration kLoanTime = absl::Microseconds(700);
+  static constexpr absl::Duration kLoanTime = absl::Microseconds(300);
   static constexpr absl::Duration kLongLoanTime = absl::Milliseconds(32);
   static constexpr absl::Duration kTrustTime = absl::Microseconds(100);
 
