@@ -68,7 +68,7 @@ class ClientCall {
 
   // The same for a reply that came in fragments, of `size` bytes, which is at least 1. A call whose caller
   // waits keeps it for the caller to read: that takes long, and the loop has other calls.
-  virtual bool TakeLargeReply(transport::Block bytes, size_t size) {
+  virtual bool TakeLargeReply(transport::Block&& bytes, size_t size) {
     return ParseReply(absl::string_view(bytes.data(), size));
   }
 
@@ -166,7 +166,7 @@ class BlockingCall final : public WaitedCall {
   bool ParseReply(absl::string_view bytes) override {
     return reply_.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   }
-  bool TakeLargeReply(transport::Block bytes, size_t size) override {
+  bool TakeLargeReply(transport::Block&& bytes, size_t size) override {
     large_ = std::move(bytes);
     large_size_ = size;
     return true;
