@@ -65,7 +65,7 @@ void Caller::StartUnary(const CallPlan& plan) {
   record.asked_for_status = true;
   const Message request = Request(record, plan.request_size);
   ClientCall& call = shared_->calls.Take(
-      [this, &record, plan](absl::StatusOr<Message> reply) { OnUnaryEnd(record, plan, reply); });
+      [this, &record, plan](const absl::StatusOr<Message>& reply) { OnUnaryEnd(record, plan, reply); });
   Start(plan.on_executor ? kSlow : kQuick, request, plan, record, call);
 }
 

@@ -103,8 +103,8 @@ bool CallerStream::Finish() {
   record_.asked_for_status = true;
   if (writer() != nullptr) record_.requests_ended = true;
   auto on_end = [self = shared_from_this()](const absl::Status& status) { self->OnEnd(status, nullptr); };
-  if (watch_.has_value()) watch_->Finish(std::move(on_end));
-  if (talk_.has_value()) talk_->Finish(std::move(on_end));
+  if (watch_.has_value()) watch_->Finish(on_end);
+  if (talk_.has_value()) talk_->Finish(on_end);
   if (upload_.has_value()) {
     upload_->Finish([self = shared_from_this()](const absl::StatusOr<Message>& reply) {
       self->OnEnd(reply.status(), reply.ok() ? &*reply : nullptr);
