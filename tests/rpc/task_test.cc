@@ -1,6 +1,7 @@
 // Coroutines, on a manual clock and one thread, but for those that switch.
 #include "ferry/rpc/task.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -234,6 +235,7 @@ TEST_F(TaskTest, AllRunSideBySide) {
 TEST_F(TaskTest, AllOfNothingOrOfWhatDoesNotWaitIsThereAtOnce) {
   auto work = [](int count) -> Task<std::vector<int>> {
     std::vector<Task<int>> tasks;
+    tasks.reserve(static_cast<size_t>(count));
     for (int i = 0; i < count; ++i) tasks.push_back(Double(i));
     co_return co_await All(std::move(tasks));
   };
@@ -247,6 +249,7 @@ TEST_F(TaskTest, AllOfNothingOrOfWhatDoesNotWaitIsThereAtOnce) {
 TEST_F(TaskTest, AllAreStoppedTogether) {
   auto work = []() -> Task<int> {
     std::vector<Task<absl::Status>> naps;
+    naps.reserve(10);
     for (int i = 0; i < 10; ++i) naps.push_back(Nap(absl::Hours(i + 1)));
     int cancelled = 0;
     for (const absl::Status& status : co_await All(std::move(naps))) cancelled += absl::IsCancelled(status);
