@@ -13,7 +13,7 @@ namespace ferry {
 class Executor;
 
 // A CallScope is a piece of work that calls are made for: how much time it has, and whether it is still
-// wanted. A handler's ServerContext is one; so is what a coroutine was spawned with (task.h).
+// wanted. A handler's ServerContext is one; so is what a coroutine was spawned with (task_scope.h).
 //
 // While a scope is a thread's current one, calls that the thread starts end no later than the scope's time,
 // and are cancelled with it, unless their options say `detached`. A handler's scope is current while the

@@ -152,7 +152,7 @@ class TaskPromise<void> : public TaskFrame {
 // A Task is waited for by the coroutine that owns it, so it ends before that does, and runs in its CallScope:
 // calls that it makes end with that scope's time, and are cancelled with it. It runs on the thread that
 // starts it, and after each wait on the one that brings what it waited for: for calls, streams and timers an
-// event loop's, where it must neither block nor take long (SwitchTo in spawn.h goes elsewhere).
+// event loop's, where it must neither block nor take long (SwitchTo in waiting.h goes elsewhere).
 //
 // Movable. Thread-compatible. One that was not started is destroyed without running; one that has been must
 // not be destroyed before it has ended, which who co_awaits it cannot do. What its parameters refer to must
