@@ -565,11 +565,14 @@ TEST_F(GuestTest, RunsTheHooksThatWereAddedBeforeItWaits) {
 }
 
 TEST_F(GuestTest, RunsNothingIfWhatItWaitsForIsThere) {
-  const std::unique_ptr<Guest> guest = Enter();
+  std::unique_ptr<Guest> guest = Enter();
   bool ran = false;
   std::thread([&] { loop_->Post([&] { ran = true; }); }).join();
   EXPECT_TRUE(guest->RunUntil([] { return true; }));
   EXPECT_FALSE(ran);
+  // The loop's own thread runs it once the guest is gone.
+  guest.reset();
+  Await([&] { EXPECT_TRUE(ran); });
 }
 
 TEST_F(GuestTest, IsWokenByEveryTask) {
