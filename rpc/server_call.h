@@ -118,8 +118,9 @@ class CallHandle {
 
   ServerContext& context() const { return call_->context(); }
 
-  // Ends the call: with OK, and the reply if there is a single one; or with another status. The handle is
-  // empty afterwards.
+  // Ends the call: with OK, and the reply if there is a single one; or with another status. Replies that were
+  // written before and still wait for the client to read reach it first, unless the call is cancelled. The
+  // handle is empty afterwards.
   void Finish(absl::Status status) && { std::exchange(call_, nullptr)->End(std::move(status)); }
 
  protected:

@@ -98,15 +98,20 @@ void ServerOutput::SendEndOfReplies(ServerCall& call) {
   });
 }
 
-void ServerOutput::SendStatus(ServerCall& call, const absl::Status& status) {
+void ServerOutput::SendStatus(ServerCall& call, const absl::Status& status, bool at_once) {
   WireStatus wire{.status = status, .not_executed = call.not_executed};
   if (!call.initial_metadata_sent) wire.initial_metadata = std::move(call.context().initial_metadata());
   wire.trailing_metadata = std::move(call.context().trailing_metadata());
   if (call.streams_replies) {
     WithSender([&](MessageSender& sender) {
-      sender.Drop(call.stream);
-      sender.Pump();
+      if (at_once) {
+        sender.Drop(call.stream);
+        sender.Pump();
+      }
+      sender.AddEnd(FrameType::kStatus, call.stream, call.priority,
+                    EncodeStatusHead(wire, max_head_.load(std::memory_order_relaxed)));
     });
+    return;
   }
   SendHead({.type = FrameType::kStatus,
             .flags = transport::kEndStream,

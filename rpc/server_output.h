@@ -65,8 +65,10 @@ class ServerOutput {
                            : EncodeMessageHead(initial, max_head_.load(std::memory_order_relaxed) - 6);
   }
 
-  // Sends the end of a call that did not end with OK; what waits to be sent for it is dropped.
-  void SendStatus(ServerCall& call, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Sends the end of a call that did not end with OK: behind the replies that wait to be sent, or `at_once`,
+  // for nobody wants them, instead of them.
+  void SendStatus(ServerCall& call, const absl::Status& status, bool at_once = false)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Answers a REQUEST that no call was made of.
   void Refuse(const transport::FrameHeader& request, const absl::Status& why);

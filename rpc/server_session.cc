@@ -261,8 +261,16 @@ void ServerSession::RunCall(ServerCall& call) {
 void ServerSession::EndCall(ServerCall& call, absl::Status status) {
   // What the handler does from now on is for nobody.
   if (CallScope::Current() == &call.context()) CallScope::Exchange(nullptr);
-  if (ABSL_PREDICT_FALSE(call.messages != nullptr)) status = EndStream(call, status);
-  if (ABSL_PREDICT_FALSE(call.context().cancelled())) status = WhyUnwanted(call, status);
+  bool unwanted = false;
+  if (ABSL_PREDICT_FALSE(call.messages != nullptr)) {
+    absl::Status failure = EndStream(call);
+    unwanted = !failure.ok();
+    if (unwanted) status = std::move(failure);
+  }
+  if (ABSL_PREDICT_FALSE(call.context().cancelled())) {
+    status = WhyUnwanted(call, status);
+    unwanted = true;
+  }
   call.context().ForgetOnCancel();
   // Before the answer is written: the client may use the slot again as soon as it has it.
   std::exchange(call.place, nullptr)->store(nullptr, std::memory_order_release);
@@ -272,7 +280,7 @@ void ServerSession::EndCall(ServerCall& call, absl::Status status) {
   } else if (ABSL_PREDICT_TRUE(status.ok())) {
     bytes = output_.SendReply(call);
   } else {
-    output_.SendStatus(call, status);
+    output_.SendStatus(call, status, /*at_once=*/unwanted);
   }
   bytes = std::max({bytes, call.request_fragments.total(), call.charged_bytes});
   if (call.charged_bytes > 0) request_budget_.GiveBack(std::exchange(call.charged_bytes, 0));
@@ -281,13 +289,13 @@ void ServerSession::EndCall(ServerCall& call, absl::Status status) {
   CountEnd(in_loop);
 }
 
-// Ends a call's stream, and says how the call ends that would have with `status`.
-absl::Status ServerSession::EndStream(ServerCall& call, const absl::Status& status) {
+// Ends a call's stream, and says what was wrong with it.
+absl::Status ServerSession::EndStream(ServerCall& call) {
   absl::Status failure = call.messages->failure();
   call.messages->End();
   call.messages->StopReading();
   call.messages = nullptr;
-  return failure.ok() ? status : failure;
+  return failure;
 }
 
 // How a call ends that nobody waits for any more, and that would have ended with `status`.

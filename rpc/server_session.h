@@ -133,7 +133,7 @@ class ServerSession final : public ServerCall::Owner,
   void RunInline(ServerCall& call);
   transport::Instant ReadTime();
   static void Cancel(ServerSlot& slot, ServerCall& call);
-  static absl::Status EndStream(ServerCall& call, const absl::Status& status);
+  static absl::Status EndStream(ServerCall& call);
   void CancelCalls(const absl::Status& why);
   void EndArriving(const absl::Status& why);
   void SendDrain();

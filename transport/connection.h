@@ -184,7 +184,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
 
   // Whether so little waits to be written that more of a large message may be appended without keeping small
   // frames waiting for long. If not, the handler's OnRoom will tell when there is. Thread-safe.
-  static constexpr size_t kRoom = 128 * 1024;
+  static constexpr size_t kRoom = 64 * 1024;
   bool HasRoom() { return waiting_output() < kRoom || WaitForRoom(); }
 
   // Whether the peer writes no more. On the loop.

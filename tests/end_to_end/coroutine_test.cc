@@ -376,6 +376,8 @@ TEST_F(CoroutineStreamTest, RepliesComeInOrder) {
   auto work = [](StreamsStub& stub) -> Task<absl::Status> {
     Part request;
     for (uint32_t i = 0; i < 300; ++i) request.add_sizes(i * 100);
+    request.set_code(static_cast<int>(StatusCode::kOutOfRange));
+    request.set_text("that was all");
     auto stream = stub.Send(request);
     Part part;
     uint64_t id = 0;
@@ -388,7 +390,7 @@ TEST_F(CoroutineStreamTest, RepliesComeInOrder) {
     if (id != 300) co_return absl::InternalError("not all parts");
     co_return co_await stream.CoFinish();
   };
-  EXPECT_EQ(BlockOn(channel_->loop(), work(*stub_)), absl::OkStatus());
+  EXPECT_EQ(BlockOn(channel_->loop(), work(*stub_)), absl::OutOfRangeError("that was all"));
 }
 
 TEST_F(CoroutineStreamTest, BothSidesTakeTurns) {

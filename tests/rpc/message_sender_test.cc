@@ -158,7 +158,7 @@ TEST_F(MessageSenderTest, FewestBytesLeftComeFirst) {
   EXPECT_EQ(Add(2, 100'000), Added::kWaiting);
   const std::vector<std::string> frames = Frames();
   // What was on its way before the second came, then all of that, then the rest.
-  EXPECT_THAT(frames, ElementsAre("1:65536+", "1:65536+", "1:65536+", "2:65536+", "2:34464", "1:65536+",
+  EXPECT_THAT(frames, ElementsAre("1:65536+", "1:65536+", "2:65536+", "2:34464", "1:65536+", "1:65536+",
                                   "1:65536+", "1:65536+", "1:65536+", "1:41248"));
   EXPECT_THAT(log_, ElementsAre("sent 2", "sent 1"));
 }

@@ -31,6 +31,7 @@ using test::RawPeer;
 using test::ReceivedFrame;
 using test::SessionServer;
 using test::Text;
+using testing::IsEmpty;
 using testing::SizeIs;
 using transport::FrameType;
 using transport::kEndStream;
@@ -299,11 +300,31 @@ TEST_P(ServerStreamTest, TheEndOfTheClientsBytesCancelsAStreamThatHasNotEnded) {
   EXPECT_TRUE(peer->ended());
 }
 
-TEST_P(ServerStreamTest, AStatusDropsWhatWaits) {
+TEST_P(ServerStreamTest, AStatusComesAfterWhatWasWrittenBefore) {
+  std::unique_ptr<RawPeer> peer = Begin({.initial_stream_window = 65'536, .features = kFeatures});
+  StreamWriter<Text> replies = chats()[0].replies();
+  const Text text = TextOf(std::string(100'000, 'x'));
+  EXPECT_EQ(replies.TryWrite(text), WriteResult::kWritten);
+  size_t received = 0;
+  for (const ReceivedFrame& frame : peer->TakeFrames()) received += frame.message().size();
+  EXPECT_LT(received, text.ByteSizeLong());
+  Finish(absl::AbortedError("no more"));
+  EXPECT_THAT(peer->TakeFrames(), IsEmpty());
+  wire::WindowHead window;
+  window.set_increment(100'000);
+  peer->Send(EncodeHeadFrame(FrameType::kWindow, window.SerializeAsString(), StreamId::Make(kSlot, 0)));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(2));
+  EXPECT_EQ(received + frames[0].message().size(), text.ByteSizeLong());
+  EXPECT_EQ(frames[1].status().status.message(), "no more");
+}
+
+TEST_P(ServerStreamTest, TheStatusOfACancelledCallDropsWhatWaits) {
   std::unique_ptr<RawPeer> peer = Begin({.initial_stream_window = 65'536, .features = kFeatures});
   StreamWriter<Text> replies = chats()[0].replies();
   EXPECT_EQ(replies.TryWrite(TextOf(std::string(200'000, 'x'))), WriteResult::kWritten);
   peer->TakeFrames();
+  peer->Send(EncodeHeadFrame(FrameType::kCancel, "", StreamId::Make(kSlot, 0)));
   Finish(absl::AbortedError("no more"));
   const std::vector<ReceivedFrame> frames = peer->TakeFrames();
   ASSERT_THAT(frames, SizeIs(1));
