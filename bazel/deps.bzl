@@ -5,6 +5,7 @@ load(
     "//bazel/system:repositories.bzl",
     "system_abseil",
     "system_benchmark",
+    "system_cares",
     "system_googletest",
     "system_grpc",
     "system_openssl",
@@ -24,6 +25,7 @@ def ferry_deps(offline_stubs = True):
     _maybe(system_abseil, "com_google_absl")
     _maybe(system_protobuf, "com_google_protobuf")
     _maybe(system_openssl, "openssl")
+    _maybe(system_cares, "com_github_cares_cares")
     if offline_stubs:
         _maybe(rules_cc_stub, "rules_cc")
         _maybe(rules_java_stub, "rules_java")

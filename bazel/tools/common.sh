@@ -6,8 +6,8 @@ readonly bazel=/usr/bin/bazel
 
 readonly build_packages=(
   bazel-bootstrap g++ python3
-  libabsl-dev libprotobuf-dev libprotoc-dev protobuf-compiler libssl-dev
-  libgmock-dev libgtest-dev libbenchmark-dev valgrind
+  libabsl-dev libprotobuf-dev libprotoc-dev protobuf-compiler libssl-dev libc-ares-dev
+  libgmock-dev libgtest-dev libbenchmark-dev valgrind dnsmasq-base
 )
 readonly bench_packages=(libgrpc++-dev protobuf-compiler-grpc)
 readonly plot_packages=(gnuplot-nox)
