@@ -2,12 +2,13 @@
 
 #include <sys/epoll.h>
 
-#include <optional>
+#include <algorithm>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "ferry/transport/memory_stream.h"
 #include "ferry/transport/socket.h"
 #include "ferry/transport/socket_stream.h"
@@ -18,73 +19,128 @@ namespace {
 // How soon to try a Unix socket again whose listener's queue is full: nobody tells when it has room.
 constexpr absl::Duration kQueueFullPause = absl::Milliseconds(1);
 
-class SocketAttempt final : public Connector::Attempt, private EventLoop::Handler {
+// A Try is one socket on its way to one address.
+//
+// Belongs to its loop.
+class Try final : private EventLoop::Handler {
  public:
-  SocketAttempt(EventLoop& loop, const std::vector<SocketAddress>& addresses, const SocketOptions& options,
-                Instant deadline, Connector::Callback done)
-      : loop_(loop),
-        addresses_(addresses),
-        options_(options),
-        deadline_(deadline),
-        done_(std::move(done)),
-        timer_([this] { OnTimer(); }) {
-    // So that `done` does not run inside Connect.
-    loop_.timers().Arm(timer_, loop_.now());
-  }
+  // Told once of how it ended, perhaps inside Start; may destroy the try.
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    virtual void OnConnected(std::unique_ptr<ByteStream> stream) = 0;
+    virtual void OnFailed(const Try& failed, const absl::Status& why) = 0;
+  };
 
-  ~SocketAttempt() override { Abandon(); }
+  Try(EventLoop& loop, const SocketAddress& address, Owner& owner)
+      : loop_(loop), address_(address), owner_(owner), retry_timer_([this] { Connect(); }) {}
+  ~Try() override { Stop(); }
 
- private:
-  // Tries the next address, or ends.
-  void TryNext() {
-    if (next_ == addresses_.size())
-      return End(absl::UnavailableError(absl::StrCat("cannot connect: ", problems_)));
-    const absl::Duration left = deadline_ - loop_.now();
-    give_up_ = loop_.now() + left / static_cast<int64_t>(addresses_.size() - next_);
-    ++next_;
-    absl::StatusOr<FileDescriptor> socket = OpenSocket(address());
+  void Start(const SocketOptions& options) {
+    absl::StatusOr<FileDescriptor> socket = OpenSocket(address_);
     if (!socket.ok()) return Failed(socket.status());
     socket_ = *std::move(socket);
-    if (absl::Status set = ApplyOptions(socket_, address(), options_); !set.ok()) return Failed(set);
-    StartOne();
+    if (absl::Status set = ApplyOptions(socket_, address_, options); !set.ok()) return Failed(set);
+    Connect();
   }
 
-  void StartOne() {
-    absl::StatusOr<ConnectState> started = StartConnect(socket_, address());
+  const SocketAddress& address() const { return address_; }
+
+ private:
+  void Connect() {
+    absl::StatusOr<ConnectState> started = StartConnect(socket_, address_);
     if (!started.ok()) return Failed(started.status());
     switch (*started) {
       case ConnectState::kConnected:
-        return End(std::make_unique<SocketStream>(std::move(socket_), address()));
+        return Connected();
       case ConnectState::kQueueFull:
-        retry_ = true;
-        return loop_.timers().Arm(timer_, std::min(give_up_, loop_.now() + kQueueFullPause));
+        return loop_.timers().Arm(retry_timer_, loop_.now() + kQueueFullPause);
       case ConnectState::kInProgress:
         break;
     }
     absl::Status watching = loop_.Watch(socket_, EPOLLOUT | EPOLLET, *this);
     if (!watching.ok()) return Failed(watching);
     watched_ = true;
-    loop_.timers().Arm(timer_, give_up_);
   }
 
   void OnEvents(uint32_t) override {
-    StopWatching();
-    absl::Status connected = FinishConnect(socket_, address());
+    absl::Status connected = FinishConnect(socket_, address_);
     if (!connected.ok()) return Failed(connected);
-    End(std::make_unique<SocketStream>(std::move(socket_), address()));
+    Connected();
   }
 
-  void OnTimer() {
-    if (next_ == 0) return TryNext();
-    if (std::exchange(retry_, false) && loop_.now() < give_up_) return StartOne();
-    Failed(absl::DeadlineExceededError(
-        absl::StrCat("cannot connect to ", address().ToString(), ": no answer in time")));
+  void Connected() {
+    Stop();
+    owner_.OnConnected(std::make_unique<SocketStream>(std::move(socket_), address_));
   }
 
   void Failed(const absl::Status& why) {
-    Abandon();
-    absl::StrAppend(&problems_, problems_.empty() ? "" : "; ", why.message());
-    TryNext();
+    Stop();
+    owner_.OnFailed(*this, why);
+  }
+
+  void Stop() {
+    loop_.timers().Cancel(retry_timer_);
+    if (std::exchange(watched_, false)) loop_.Unwatch(socket_, *this);
+  }
+
+  EventLoop& loop_;
+  const SocketAddress& address_;
+  Owner& owner_;
+  FileDescriptor socket_;
+  bool watched_ = false;
+  Timer retry_timer_;
+};
+
+class SocketAttempt final : public Connector::Attempt, private Try::Owner {
+ public:
+  SocketAttempt(EventLoop& loop, const std::vector<SocketAddress>& addresses, const SocketOptions& options,
+                absl::Duration delay, Connector::Callback done)
+      : loop_(loop),
+        addresses_(addresses),
+        options_(options),
+        delay_(delay),
+        done_(std::move(done)),
+        next_timer_([this] { TryNext(); }),
+        deadline_timer_([this] { GiveUp(); }) {}
+
+  ~SocketAttempt() override { Abandon(); }
+
+  void Start(Instant deadline) {
+    // So that `done` does not run inside Connect.
+    loop_.timers().Arm(next_timer_, loop_.now());
+    if (deadline != Instant::Infinite()) loop_.timers().Arm(deadline_timer_, deadline);
+  }
+
+ private:
+  void TryNext() {
+    Try& next =
+        *tries_.emplace_back(std::make_unique<Try>(loop_, addresses_[next_++], static_cast<Owner&>(*this)));
+    // A try that fails at once arms the timer anew, for now.
+    if (next_ < addresses_.size() && delay_ != absl::InfiniteDuration())
+      loop_.timers().Arm(next_timer_, loop_.now() + delay_);
+    next.Start(options_);
+  }
+
+  void OnConnected(std::unique_ptr<ByteStream> stream) override { End(std::move(stream)); }
+
+  void OnFailed(const Try& failed, const absl::Status& why) override {
+    AddProblem(why.message());
+    std::erase_if(tries_, [&](const std::unique_ptr<Try>& t) { return t.get() == &failed; });
+    if (next_ < addresses_.size()) return loop_.timers().Arm(next_timer_, loop_.now());
+    if (tries_.empty()) End(absl::UnavailableError(absl::StrCat("cannot connect: ", problems_)));
+  }
+
+  void GiveUp() {
+    for (const std::unique_ptr<Try>& t : tries_)
+      AddProblem(absl::StrCat("cannot connect to ", t->address().ToString(), ": no answer in time"));
+    for (; next_ < addresses_.size(); ++next_)
+      AddProblem(absl::StrCat("no time was left for ", addresses_[next_].ToString()));
+    End(absl::UnavailableError(absl::StrCat("cannot connect: ", problems_)));
+  }
+
+  void AddProblem(absl::string_view problem) {
+    absl::StrAppend(&problems_, problems_.empty() ? "" : "; ", problem);
   }
 
   void End(absl::StatusOr<std::unique_ptr<ByteStream>> result) {
@@ -94,30 +150,21 @@ class SocketAttempt final : public Connector::Attempt, private EventLoop::Handle
   }
 
   void Abandon() {
-    loop_.timers().Cancel(timer_);
-    StopWatching();
-    socket_.Close();
+    loop_.timers().Cancel(next_timer_);
+    loop_.timers().Cancel(deadline_timer_);
+    tries_.clear();
   }
-
-  void StopWatching() {
-    if (std::exchange(watched_, false)) loop_.Unwatch(socket_, *this);
-  }
-
-  const SocketAddress& address() const { return addresses_[next_ - 1]; }
 
   EventLoop& loop_;
   const std::vector<SocketAddress> addresses_;
   const SocketOptions options_;
-  const Instant deadline_;
+  const absl::Duration delay_;
   Connector::Callback done_;
-  // The address being tried is the one before.
-  size_t next_ = 0;
-  Instant give_up_;
-  FileDescriptor socket_;
-  bool watched_ = false;
-  bool retry_ = false;
+  size_t next_ = 0;  // the first address that was not tried yet
+  std::vector<std::unique_ptr<Try>> tries_;
   std::string problems_;
-  Timer timer_;
+  Timer next_timer_;
+  Timer deadline_timer_;
 };
 
 class MemoryAttempt final : public Connector::Attempt {
@@ -145,10 +192,34 @@ class MemoryAttempt final : public Connector::Attempt {
 
 }  // namespace
 
+std::vector<SocketAddress> InterleaveFamilies(const std::vector<SocketAddress>& addresses) {
+  std::vector<std::vector<SocketAddress>> families;
+  for (const SocketAddress& address : addresses) {
+    const auto family = std::find_if(families.begin(), families.end(), [&](const auto& members) {
+      return members.front().family() == address.family();
+    });
+    if (family == families.end()) {
+      families.push_back({address});
+    } else {
+      family->push_back(address);
+    }
+  }
+  std::vector<SocketAddress> interleaved;
+  interleaved.reserve(addresses.size());
+  for (size_t i = 0; interleaved.size() < addresses.size(); ++i) {
+    for (const std::vector<SocketAddress>& family : families) {
+      if (i < family.size()) interleaved.push_back(family[i]);
+    }
+  }
+  return interleaved;
+}
+
 std::unique_ptr<Connector::Attempt> SocketConnector::Connect(EventLoop& loop, Instant deadline,
                                                              Callback done) {
   loop.AssertInLoop();
-  return std::make_unique<SocketAttempt>(loop, addresses_, options_, deadline, std::move(done));
+  auto attempt = std::make_unique<SocketAttempt>(loop, addresses_, options_, attempt_delay_, std::move(done));
+  attempt->Start(deadline);
+  return attempt;
 }
 
 std::unique_ptr<Connector::Attempt> MemoryConnector::Connect(EventLoop& loop, Instant, Callback done) {

@@ -215,16 +215,96 @@ TEST_F(ConnectorTest, TriesAgainWhenAUnixQueueHasRoom) {
   ExpectJoined(server.Accept());
 }
 
-TEST_F(ConnectorTest, GivesEachAddressAnEqualShareOfTheTime) {
+TEST_F(ConnectorTest, TriesTheNextAddressBesideOneThatIsSilent) {
   Listening silent(AnyIpv4(), Listening::Kind::kListening, /*backlog=*/0);
   silent.FillQueue();
   Listening open(AnyAbstract());
   SocketConnector connector({silent.address(), open.address()}, {});
-  Connect(connector, absl::Seconds(10));
-  Advance(absl::Seconds(5) - absl::Nanoseconds(1));
+  Connect(connector);
+  Advance(SocketConnector::kAttemptDelay - absl::Nanoseconds(1));
   EXPECT_FALSE(result_.has_value());
   Advance(absl::Nanoseconds(1));
   ExpectJoined(open.Accept());
+}
+
+TEST_F(ConnectorTest, TheFirstThatAnswersWinsThoughItWasNotTheLastTried) {
+  // Its queue has room again after the second has been tried.
+  Listening slow(AnyAbstract(), Listening::Kind::kListening, /*backlog=*/0);
+  slow.FillQueue();
+  Listening silent(AnyIpv4(), Listening::Kind::kListening, /*backlog=*/0);
+  silent.FillQueue();
+  SocketConnector connector({slow.address(), silent.address()}, {});
+  Connect(connector);
+  Advance(absl::Seconds(1));
+  EXPECT_FALSE(result_.has_value());
+  slow.Accept();
+  Advance(absl::Milliseconds(1));
+  ExpectJoined(slow.Accept());
+  Advance(absl::Seconds(10));  // the other try is not heard of any more
+}
+
+TEST_F(ConnectorTest, TriesTheNextAtOnceWhenOneFails) {
+  const Listening closed(AnyIpv4(), Listening::Kind::kBoundOnly);
+  const Listening closed_too(AnyAbstract(), Listening::Kind::kBoundOnly);
+  Listening open(AnyIpv4());
+  SocketConnector connector({closed.address(), closed_too.address(), open.address()}, {});
+  Connect(connector);  // without any time passing
+  ExpectJoined(open.Accept());
+}
+
+TEST_F(ConnectorTest, WaitsForTheOneBeforeIfTheDelayIsInfinite) {
+  Listening silent(AnyIpv4(), Listening::Kind::kListening, /*backlog=*/0);
+  silent.FillQueue();
+  const Listening open(AnyAbstract());
+  SocketConnector connector({silent.address(), open.address()}, {}, absl::InfiniteDuration());
+  Connect(connector, absl::Seconds(10));
+  Advance(absl::Seconds(10));
+  ExpectError({absl::StrCat(silent.address().ToString(), ": no answer in time"),
+               absl::StrCat("no time was left for ", open.address().ToString())});
+}
+
+TEST_F(ConnectorTest, SaysOfEachAddressThatItDidNotAnswer) {
+  Listening one(AnyIpv4(), Listening::Kind::kListening, /*backlog=*/0);
+  one.FillQueue();
+  Listening two(AnyAbstract(), Listening::Kind::kListening, /*backlog=*/0);
+  two.FillQueue();
+  SocketConnector connector({one.address(), two.address()}, {});
+  Connect(connector, absl::Seconds(10));
+  for (int i = 0; i < 10; ++i) Advance(absl::Seconds(1));
+  ExpectError({absl::StrCat(one.address().ToString(), ": no answer in time"),
+               absl::StrCat(two.address().ToString(), ": no answer in time")});
+}
+
+TEST(InterleaveFamiliesTest, TakesTurns) {
+  struct Case {
+    const char* name;
+    std::vector<const char*> addresses;
+    std::vector<const char*> interleaved;
+  };
+  const Case kCases[] = {
+      {"one", {"127.0.0.1:1"}, {"127.0.0.1:1"}},
+      {"one family", {"127.0.0.2:1", "127.0.0.1:1"}, {"127.0.0.2:1", "127.0.0.1:1"}},
+      {"IPv6 first",
+       {"[::1]:1", "[::2]:1", "[::3]:1", "127.0.0.1:1"},
+       {"[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"}},
+      {"IPv4 first",
+       {"127.0.0.1:1", "127.0.0.2:1", "[::1]:1", "[::2]:1"},
+       {"127.0.0.1:1", "[::1]:1", "127.0.0.2:1", "[::2]:1"}},
+      {"three families",
+       {"127.0.0.1:1", "unix:/a", "127.0.0.2:1", "[::1]:1"},
+       {"127.0.0.1:1", "unix:/a", "[::1]:1", "127.0.0.2:1"}},
+  };
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(c.name);
+    std::vector<SocketAddress> addresses;
+    addresses.reserve(c.addresses.size());
+    for (const char* text : c.addresses) addresses.push_back(Resolved(text));
+    std::vector<std::string> interleaved;
+    interleaved.reserve(c.interleaved.size());
+    for (const SocketAddress& address : InterleaveFamilies(addresses))
+      interleaved.push_back(address.ToString());
+    EXPECT_THAT(interleaved, testing::ElementsAreArray(c.interleaved));
+  }
 }
 
 TEST_F(ConnectorTest, TellsNothingOfAnAttemptThatIsDestroyed) {
