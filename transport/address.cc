@@ -22,6 +22,20 @@ absl::Status Invalid(std::string_view text, std::string_view problem) {
       absl::StrCat("address \"", std::string(text), "\": ", std::string(problem)));
 }
 
+// Fills `addresses` with what getaddrinfo(3) says, and returns its error. REQUIRES: `address` is kTcp.
+int LookUp(const Address& address, int flags, std::vector<SocketAddress>& addresses) {
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV | flags;
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(address.name().c_str(), absl::StrCat(address.port()).c_str(), &hints, &found);
+  if (error != 0) return error;
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, &freeaddrinfo);
+  for (const addrinfo* a = found; a != nullptr; a = a->ai_next)
+    addresses.emplace_back(a->ai_addr, a->ai_addrlen);
+  return 0;
+}
+
 }  // namespace
 
 absl::StatusOr<Address> Address::Parse(std::string_view text) {
@@ -94,23 +108,21 @@ std::string Address::ToString() const {
   return absl::StrCat(v6 ? "[" : "", name_, v6 ? "]:" : ":", port_);
 }
 
+std::optional<SocketAddress> LiteralAddress(const Address& address) {
+  if (address.kind() == Address::Kind::kUnixPath) return SocketAddress::UnixPath(address.name());
+  if (address.kind() == Address::Kind::kUnixAbstract) return SocketAddress::UnixAbstract(address.name());
+  std::vector<SocketAddress> addresses;
+  if (LookUp(address, AI_NUMERICHOST, addresses) != 0) return std::nullopt;
+  return addresses.front();
+}
+
 absl::StatusOr<std::vector<SocketAddress>> Resolve(const Address& address) {
-  if (address.kind() == Address::Kind::kUnixPath) return std::vector{SocketAddress::UnixPath(address.name())};
-  if (address.kind() == Address::Kind::kUnixAbstract)
-    return std::vector{SocketAddress::UnixAbstract(address.name())};
-  addrinfo hints = {};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  const int error = getaddrinfo(address.name().c_str(), absl::StrCat(address.port()).c_str(), &hints, &found);
-  if (error != 0) {
+  if (address.kind() != Address::Kind::kTcp) return std::vector{*LiteralAddress(address)};
+  std::vector<SocketAddress> addresses;
+  if (const int error = LookUp(address, 0, addresses); error != 0) {
     return absl::UnavailableError(
         absl::StrCat("cannot find host \"", address.name(), "\": ", gai_strerror(error)));
   }
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, &freeaddrinfo);
-  std::vector<SocketAddress> addresses;
-  for (const addrinfo* a = found; a != nullptr; a = a->ai_next)
-    addresses.emplace_back(a->ai_addr, a->ai_addrlen);
   return addresses;
 }
 

@@ -3,6 +3,7 @@
 #define FERRY_TRANSPORT_ADDRESS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,10 @@ class Address {
   std::string name_;
   uint16_t port_;
 };
+
+// The socket address of `address` if that needs no looking up: of an IP address or a Unix socket. nullopt if
+// the host is a name. Never blocks.
+std::optional<SocketAddress> LiteralAddress(const Address& address);
 
 // The socket addresses of `address`, in the order in which to try them; at least one. Looks a host name up
 // with the system's resolver, which may block for seconds: not for a loop's thread. UNAVAILABLE, with the

@@ -1,17 +1,21 @@
 #include "ferry/transport/posix.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <ctime>
 #include <limits>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "ferry/transport/check.h"
 
 namespace ferry::transport {
@@ -117,6 +121,51 @@ bool WakeUp::Await(absl::Duration timeout) const {
   if (ready <= 0) return false;
   uint64_t signals;
   return read(fd_.get(), &signals, sizeof signals) == sizeof signals;
+}
+
+absl::StatusOr<DirectoryWatch> DirectoryWatch::Create(const std::string& path) {
+  FileDescriptor fd(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!fd.open()) return LastError("cannot create an inotify descriptor");
+  constexpr uint32_t kChanges = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
+                                IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+  if (inotify_add_watch(fd.get(), path.c_str(), kChanges) < 0)
+    return LastError(absl::StrCat("cannot watch the directory ", path));
+  return DirectoryWatch(std::move(fd));
+}
+
+bool DirectoryWatch::TakeChanges() {
+  bool there = true;
+  char buffer[16 * 1024];
+  // Whoever changes things as fast as this reads would keep it here for ever; what is left makes it readable.
+  for (int reads = 0; reads < 100; ++reads) {
+    const ssize_t size = read(fd_.get(), buffer, sizeof buffer);
+    if (size <= 0) break;
+    for (size_t at = 0; at + sizeof(inotify_event) <= static_cast<size_t>(size);) {
+      inotify_event event;
+      std::memcpy(&event, buffer + at, sizeof event);
+      if ((event.mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED | IN_UNMOUNT)) != 0) there = false;
+      at += sizeof event + event.len;
+    }
+  }
+  return there;
+}
+
+absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) {
+  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.open()) return LastError(absl::StrCat("cannot open ", path));
+  std::string contents;
+  char buffer[16 * 1024];
+  for (;;) {
+    const ssize_t size = read(fd.get(), buffer, sizeof buffer);
+    if (size == 0) return contents;
+    if (size < 0) {
+      if (errno == EINTR) continue;
+      return LastError(absl::StrCat("cannot read ", path));
+    }
+    if (contents.size() + static_cast<size_t>(size) > max_bytes)
+      return absl::ResourceExhaustedError(absl::StrCat(path, " is over the limit of ", max_bytes, " bytes"));
+    contents.append(buffer, static_cast<size_t>(size));
+  }
 }
 
 }  // namespace ferry::transport

@@ -91,6 +91,30 @@ class WakeUp {
   FileDescriptor fd_;  // an eventfd
 };
 
+// A DirectoryWatch makes a descriptor readable when a file of a directory was written and closed, or a name
+// in it came, went or became another file's; see inotify(7).
+//
+// Thread-compatible.
+class DirectoryWatch {
+ public:
+  // The system's error, with the path, if there is no such directory or no watch to be had.
+  static absl::StatusOr<DirectoryWatch> Create(const std::string& path);
+
+  // Takes the changes so far. False if the directory itself is gone: there will be no more then.
+  bool TakeChanges();
+
+  const FileDescriptor& fd() const { return fd_; }
+
+ private:
+  explicit DirectoryWatch(FileDescriptor fd) : fd_(std::move(fd)) {}
+
+  FileDescriptor fd_;
+};
+
+// What is in the file at `path`. The system's error, with the path; RESOURCE_EXHAUSTED if it has more than
+// `max_bytes`. Waits for the disk, but not for a pipe's other end.
+absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes);
+
 }  // namespace ferry::transport
 
 #endif  // FERRY_TRANSPORT_POSIX_H_

@@ -1,5 +1,6 @@
 #include "ferry/transport/address.h"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -114,6 +115,19 @@ TEST(ResolveTest, SaysWhichHostCannotBeFound) {
   EXPECT_EQ(found.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(found.status().message()),
               HasSubstr("cannot find host \"no-such-host.invalid\": "));
+}
+
+TEST(LiteralAddressTest, IsWhatNeedsNoLookingUp) {
+  for (const char* text : {"127.0.0.1:80", "[::1]:80", "unix:/a", "unix-abstract:a"}) {
+    SCOPED_TRACE(text);
+    const std::optional<SocketAddress> literal = LiteralAddress(*Address::Parse(text));
+    ASSERT_TRUE(literal.has_value());
+    EXPECT_EQ(literal->ToString(), text);
+  }
+  for (const char* text : {"localhost:80", "1.2.3.4.5:80", "[::1::2]:80"}) {
+    SCOPED_TRACE(text);
+    EXPECT_FALSE(LiteralAddress(*Address::Parse(text)).has_value());
+  }
 }
 
 }  // namespace
