@@ -123,22 +123,10 @@ absl::StatusOr<Target> ParseHost(std::string_view text, std::string_view host, s
                 .authority = std::string(authority)};
 }
 
-// "10.0.0.53:53" out of "10.0.0.53", "10.0.0.53:53", "[::1]" or "[::1]:53"; empty out of nothing.
-absl::StatusOr<std::string> ParseDnsServer(std::string_view text, std::string_view server) {
-  if (server.empty()) return "";
-  const bool has_port = server.starts_with('[') ? !server.ends_with(']') : Has(server, ':');
-  absl::StatusOr<Address> address =
-      Address::Parse(has_port ? std::string(server) : absl::StrCat(std::string(server), ":", kDnsPort));
-  if (!address.ok()) return Invalid(text, absl::StrCat("DNS server: ", address.status().message()));
-  if (address->port() == 0) return Invalid(text, "DNS server: port is 0");
-  if (!transport::LiteralAddress(*address))
-    return Invalid(text, absl::StrCat("DNS server \"", address->name(), "\" is not an IP address"));
-  return address->ToString();
-}
-
 absl::StatusOr<Target> ParseDns(std::string_view text, const Uri& uri) {
-  absl::StatusOr<std::string> server = ParseDnsServer(text, uri.authority);
-  if (!server.ok()) return server.status();
+  absl::StatusOr<std::string> server = "";
+  if (!uri.authority.empty()) server = ParseDnsServer(uri.authority);
+  if (!server.ok()) return Invalid(text, server.status().message());
   if (uri.path.empty()) {
     return Invalid(text, server->empty()
                              ? "no host"
@@ -200,6 +188,20 @@ absl::StatusOr<Target> ParseTarget(std::string_view text) {
   }
   return Invalid(text, absl::StrCat("scheme \"", std::string(uri->scheme), "\" is unknown; write ",
                                     std::string(kForms)));
+}
+
+absl::StatusOr<std::string> ParseDnsServer(std::string_view text) {
+  const auto invalid = [text](absl::string_view problem) {
+    return absl::InvalidArgumentError(absl::StrCat("DNS server \"", std::string(text), "\": ", problem));
+  };
+  const bool has_port = text.starts_with('[') ? !text.ends_with(']') : Has(text, ':');
+  absl::StatusOr<Address> address =
+      Address::Parse(has_port ? std::string(text) : absl::StrCat(std::string(text), ":", kDnsPort));
+  if (!address.ok()) return invalid(address.status().message());
+  if (address->kind() != Address::Kind::kTcp || !transport::LiteralAddress(*address))
+    return invalid("it is not an IP address");
+  if (address->port() == 0) return invalid("port is 0");
+  return address->ToString();
 }
 
 }  // namespace ferry

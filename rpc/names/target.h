@@ -55,6 +55,10 @@ struct Target {
 // INVALID_ARGUMENT, with the text and what is wrong with it, if `text` is none of the above. Never blocks.
 absl::StatusOr<Target> ParseTarget(std::string_view text);
 
+// "10.0.0.53:53" out of "10.0.0.53", "10.0.0.53:53" or their like in IPv6, "[::1]" or "[::1]:53".
+// INVALID_ARGUMENT, with the text and what is wrong with it, if `text` is none of them.
+absl::StatusOr<std::string> ParseDnsServer(std::string_view text);
+
 }  // namespace ferry
 
 #endif  // FERRY_RPC_NAMES_TARGET_H_
