@@ -116,7 +116,7 @@ TEST(TargetTest, SaysWhatIsWrong) {
       {"list://10.0.0.1:80", "after three slashes"},
       {"list:///", "no address"},
       {"dns:///", "no host"},
-      {"dns://greeter:80", "DNS server \"greeter\": it is not an IP address"},
+      {"dns://greeter:80", "DNS server \"greeter:80\": it is not an IP address"},
       {"dns://10.0.0.53", "no host after the DNS server 10.0.0.53:53"},
       {"dns://10.0.0.53:0/greeter", "DNS server \"10.0.0.53:0\": port is 0"},
       {"dns:///_grpc._tcp.greeter:80", "SRV records, which say the port themselves"},
