@@ -178,7 +178,16 @@ absl::StatusOr<Target> ParseTarget(std::string_view text) {
   if (text.starts_with("ipv4:")) return ParseList(text, text.substr(5), AF_INET);
   if (text.starts_with("ipv6:")) return ParseList(text, text.substr(5), AF_INET6);
   const std::optional<Uri> uri = SplitUri(text);
-  if (!uri) return ParseHost(text, text, "");
+  if (!uri) {
+    for (const std::string_view scheme : {"dns", "file", "etcd", "list"}) {
+      if (!text.starts_with(std::string(scheme) + ":")) continue;
+      // Digits would be the port of a host of this name.
+      if (text.find_first_not_of("0123456789", scheme.size() + 1) != std::string_view::npos)
+        return Invalid(text,
+                       absl::StrCat("no \"//\" after the scheme; write ", std::string(scheme), ":///..."));
+    }
+    return ParseHost(text, text, "");
+  }
   if (uri->scheme == "dns") return ParseDns(text, *uri);
   if (uri->scheme == "file") return ParseFile(text, *uri);
   if (uri->scheme == "etcd") return ParseEtcd(text, *uri);

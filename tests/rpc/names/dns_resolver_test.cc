@@ -257,6 +257,14 @@ TEST_F(DnsResolverTest, SaysWhatIsMalformed) {
   }
 }
 
+TEST_F(DnsResolverTest, SaysWhichAddressIsMalformed) {
+  reply_ = Address(60, "12345");
+  StartHost();
+  AwaitTold(1);
+  EXPECT_THAT(told_.error(), AllOf(HasSubstr("cannot find host \"a.test\": malformed answer: "),
+                                   HasSubstr("A record has 5 bytes, must have 4")));
+}
+
 TEST_F(DnsResolverTest, GarbageIsNotAnAnswer) {
   reply_ = [n = 0](const DnsQuestion& question) mutable {
     if (n++ % 2 == 0) return std::string("garbage");

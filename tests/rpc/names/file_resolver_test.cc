@@ -56,7 +56,7 @@ class FileResolverTest : public testing::Test {
   const std::unique_ptr<transport::EventLoop> loop_ = test::NewLoop({.clock = &clock_});
   const test::TemporaryDirectory directory_;
   const std::string path_ = directory_.path() + "/servers";
-  const FileResolverOptions options_;
+  const FileResolverOptions options_ = {};
   test::Told told_;
   std::unique_ptr<Resolver> resolver_;
 };

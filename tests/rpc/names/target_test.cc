@@ -103,6 +103,8 @@ TEST(TargetTest, SaysWhatIsWrong) {
       {long_label + ":80", "is 64 bytes, limit is 63"},
       {"127.0.0.1:80,127.0.0.1:81", "a list is written list:///A,B"},
       {"http://greeter:80", "scheme \"http\" is unknown; write host:port"},
+      {"dns:greeter:80", "no \"//\" after the scheme; write dns:///"},
+      {"file:/etc/servers", "no \"//\" after the scheme; write file:///"},
       {"://greeter:80", "scheme \"\" is unknown"},
       {"unix:", "path is empty"},
       {"ipv4:", "no address"},
