@@ -58,7 +58,7 @@ absl::StatusOr<SocketAddress> ParseServer(std::string_view text) {
     return absl::InvalidArgumentError(absl::StrCat(
         "address \"", std::string(text), "\": a list has addresses only, and this is a host's name"));
   }
-  return *std::move(literal);
+  return *literal;
 }
 
 // `family` is AF_UNSPEC for any.
@@ -111,7 +111,7 @@ absl::StatusOr<Target> ParseHost(std::string_view text, std::string_view host, s
   if (address->port() == 0) return Invalid(text, "port is 0");
   if (std::optional<SocketAddress> literal = transport::LiteralAddress(*address)) {
     return Target{
-        .kind = Target::Kind::kAddresses, .text = std::string(text), .addresses = {*std::move(literal)}};
+        .kind = Target::Kind::kAddresses, .text = std::string(text), .addresses = {*literal}};
   }
   if (std::string problem = NameProblem(address->name()); !problem.empty()) return Invalid(text, problem);
   if (address->name().starts_with('_'))
