@@ -18,6 +18,8 @@ namespace {
 
 using Group = std::vector<GroupServer>;
 
+constexpr double kRounding = 1e-12;
+
 // A group of servers and the part of the calls that it gets.
 struct Part {
   Group group;
@@ -62,8 +64,9 @@ class GroupedPicker final : public Picker {
     const double at = Fraction(Scatter(arguments.hash_key.value_or(arguments.random) ^ kSalt));
     size_t begin = 0;
     while (begin + 1 < entries_.size() && at >= entries_[begin].until) ++begin;
-    for (size_t i = 0; i < entries_.size(); ++i) {
-      const Entry& entry = entries_[(begin + i) % entries_.size()];
+    if (std::optional<size_t> index = entries_[begin].picker->Pick(arguments)) return index;
+    // All of the group are excluded.
+    for (const Entry& entry : entries_) {
       if (std::optional<size_t> index = entry.picker->Pick(arguments)) return index;
     }
     return std::nullopt;
@@ -87,7 +90,13 @@ class PolicyBalancer final : public Balancer {
     std::vector<GroupedPicker::Entry> entries;
     entries.reserve(parts.size());
     double until = 0;
-    for (const Part& part : parts) entries.push_back({MakePolicy(part.group), until += part.share});
+    double left = 1;
+    for (const Part& part : parts) {
+      until += part.share;
+      left -= part.share;
+      // Against rounding: after the last group that gets calls there is nothing left.
+      entries.push_back({MakePolicy(part.group), left > kRounding ? until : 1});
+    }
     return std::make_shared<GroupedPicker>(std::move(entries));
   }
 
@@ -124,7 +133,8 @@ class PolicyBalancer final : public Balancer {
     return priorities;
   }
 
-  // The groups that get calls, each with its share: the shares add up to 1.
+  // The groups, each with its share of the calls: the shares add up to 1. Those without a share are for calls
+  // that have been tried everywhere else.
   std::vector<Part> Divide(absl::Span<const Candidate> candidates) const {
     std::vector<Part> parts;
     double left = 1;
@@ -132,13 +142,12 @@ class PolicyBalancer final : public Balancer {
     for (auto& [number, priority] : ByPriority(candidates)) {
       if (priority.usable_weight == 0) continue;
       const double able = priority.usable_weight / (priority.weight * options_.enough_of_priority);
-      const double taken = std::min(left, able);
-      if (taken <= 0) break;
+      const double taken = left > kRounding ? std::min(left, able) : 0;
       left -= taken;
       sum += taken;
       const double near = NearShare(priority);
-      if (near > 0) parts.push_back({std::move(priority.near), taken * near});
-      if (near < 1) parts.push_back({std::move(priority.far), taken * (1 - near)});
+      if (!priority.near.empty()) parts.push_back({std::move(priority.near), taken * near});
+      if (!priority.far.empty()) parts.push_back({std::move(priority.far), taken * (1 - near)});
     }
     // With too few of all priorities usable, all share what there is.
     for (Part& part : parts) part.share /= sum;

@@ -79,10 +79,10 @@ class LeastLoaded final : public Picker {
     }
   }
 
-  // A server that is not excluded and not `other`. Null if there is none; perhaps also if `other` has nearly
-  // all the weight, which should then be chosen anyway.
+  // A server that is not excluded and not `other`; null if there is none. If `other` or excluded servers have
+  // so much of the weight that the draws keep giving them, any of the rest: it can lose the comparison, but
+  // without one a slow server would be chosen now and then.
   const Server* Draw(uint64_t& random, const PickArguments& arguments, const Server* other) const {
-    if (other != nullptr && servers_.size() == 1) return nullptr;
     for (int i = 0; i < kRedraws; ++i) {
       random = Scatter(random);
       const Server& column = servers_[Scale(random, servers_.size())];
@@ -90,7 +90,12 @@ class LeastLoaded final : public Picker {
       const Server& server = Fraction(random) < column.own_share ? column : servers_[column.alias];
       if (&server != other && !IsExcluded(arguments, server.index)) return &server;
     }
-    return other != nullptr ? nullptr : FirstNotExcluded(servers_, Scale(random, servers_.size()), arguments);
+    const size_t start = Scale(random, servers_.size());
+    for (size_t i = 0; i < servers_.size(); ++i) {
+      const Server& server = servers_[(start + i) % servers_.size()];
+      if (&server != other && !IsExcluded(arguments, server.index)) return &server;
+    }
+    return nullptr;
   }
 
   // A server of which nothing is known is taken to be as quick as the other one. So it gets calls, but never

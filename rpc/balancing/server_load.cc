@@ -30,15 +30,16 @@ void ServerLoad::OnEnd(transport::Instant now, transport::Instant started, bool 
     failures_in_a_row_.fetch_add(1, std::memory_order_relaxed);
     sample = std::max(sample, std::min(kFailureFactor * before, kMostFailureNanos));
   }
+  const int64_t sampled_at = sampled_at_.load(std::memory_order_relaxed);
   double after = sample;
   if (before > 0) {
-    const double age =
-        static_cast<double>(std::max<int64_t>(now.nanos - sampled_at_.load(std::memory_order_relaxed), 0));
+    const double age = static_cast<double>(std::max<int64_t>(now.nanos - sampled_at, 0));
     const double gain = sample > before ? 0.5 : -std::expm1(-age / decay_nanos_);
     after = before + (sample - before) * gain;
   }
   latency_nanos_.store(after, std::memory_order_relaxed);
-  sampled_at_.store(now.nanos, std::memory_order_relaxed);
+  // The times of two threads may be out of order.
+  if (now.nanos > sampled_at) sampled_at_.store(now.nanos, std::memory_order_relaxed);
 }
 
 void ServerLoad::Forget() {
