@@ -40,7 +40,7 @@ Endpoint::Endpoint(const Options& options, transport::EventLoop& loop,
     : options_(options),
       loop_(loop),
       connector_(std::move(connector)),
-      random_(options.seed != 0 ? options.seed : std::random_device()()),
+      backoff_(options.min_backoff, options.max_backoff, options.seed),
       timer_([this] { OnTimer(); }) {}
 
 Endpoint::~Endpoint() = default;

@@ -7,7 +7,6 @@
 #include <atomic>
 #include <deque>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "ferry/rpc/balancing/backoff.h"
 #include "ferry/rpc/call_deadlines.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/client_session.h"
@@ -142,7 +142,6 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   void OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnConnectFailed(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnTurnedAway(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Duration NextWait(int failures);
   static std::string HistoryOf(const ClientCall& call);
   absl::Status PrepareAgain(ClientCall& call, const absl::Status& why);
   absl::Status CheckMayWaitAgain(const ClientCall& call, const absl::Status& why)
@@ -202,7 +201,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   int loop_starts_ = 0;
   int loop_starts_wanted_ = kFewLoopStarts;
   int failures_in_a_row_ = 0;
-  std::mt19937_64 random_;
+  Backoff backoff_;
   transport::Timer timer_;
 };
 

@@ -1,11 +1,9 @@
 // How an endpoint connects, and what becomes of its calls when a connection does not take them.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <string>
 #include <utility>
 
-#include "absl/random/distributions.h"
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/endpoint.h"
 
@@ -65,7 +63,7 @@ void Endpoint::OnIntroduced(ClientSession& session) {
 
 void Endpoint::OnConnectFailed(const absl::Status& why) {
   const std::shared_ptr<Endpoint> self = shared_from_this();
-  const absl::Duration wait = NextWait(failures_in_a_row_);
+  const absl::Duration wait = backoff_.Wait(failures_in_a_row_);
   failures_in_a_row_ = std::min(failures_in_a_row_ + 1, kMostFailures);
   std::vector<ClientCall*> failed;
   {
@@ -86,17 +84,10 @@ void Endpoint::OnConnectFailed(const absl::Status& why) {
   ArmTimer();
 }
 
-// How long to wait after `failures` others in a row.
-absl::Duration Endpoint::NextWait(int failures) {
-  const double bound = std::min(absl::ToDoubleSeconds(options_.max_backoff),
-                                absl::ToDoubleSeconds(options_.min_backoff) * std::exp2(failures));
-  return absl::Seconds(absl::Uniform(random_, 0.0, bound));
-}
-
 // The server has taken a connection, but no calls.
 void Endpoint::OnTurnedAway(const absl::Status& why) {
   const absl::Duration wait =
-      failures_in_a_row_ == 0 ? absl::ZeroDuration() : NextWait(failures_in_a_row_ - 1);
+      failures_in_a_row_ == 0 ? absl::ZeroDuration() : backoff_.Wait(failures_in_a_row_ - 1);
   failures_in_a_row_ = std::min(failures_in_a_row_ + 1, kMostFailures);
   std::vector<ClientCall*> failed;
   {
