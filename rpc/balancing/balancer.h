@@ -94,7 +94,8 @@ struct BalancingOptions {
 
   // kConsistentHash: a server has at most this many times the calls in flight that its weight is due; further
   // ones go to the next server on the ring. Over 1. At 1.25 a hot key overloads nobody by more than a
-  // quarter, and four of five servers' worth of others have room for what it sends away. Infinity: no bound.
+  // quarter, and as a fifth of the servers always has room, a call is passed on four times at most on the
+  // average. Infinity: no bound.
   double load_bound = 1.25;
   // No server is passed over with fewer calls in flight than this, whatever the bound: below that it is not
   // busy, and moving keys only costs their caches. At least 1.

@@ -21,8 +21,9 @@ namespace ferry {
 //   it, and there by one server. Of the `size * clients / n` clients that do, each opens one connection.
 // - Balance: clients numbered 0, 1, 2, ... spread over the circle with bounded gaps. The number of clients of
 // a
-//   server then varies by about 1/sqrt(16 * size) of its mean m, and by what is left of rounding. With ids
-//   chosen at random it varies by 1/sqrt(m) besides, as does any method that does not number clients.
+//   server then varies (its standard deviation against its mean m, simulated for sizes of 20 to 100) by 0.05
+//   to 0.08, from the points' places, or by 0.11 if m is only 20. With ids chosen at random it varies by
+//   1/sqrt(m) besides, as with any method that does not number clients.
 //
 // Weights do not count: each server is in as many subsets, and in each takes its part by weight.
 //

@@ -57,7 +57,7 @@ void PrintSpread(uint64_t seed) {
                "|--:|--|--:|--:|--:|--:|--:|--:|\n";
   std::ofstream data = OpenPlot("spread.data");
   for (const Policy& policy : kPolicies) {
-    data << "\"" << policy.name << "\"\n";
+    data << (&policy == kPolicies ? "" : "\n\n") << "\"" << policy.name << "\"\n";
     for (const size_t servers : kFleets) {
       const FleetOutcome outcome = Simulate({.servers = servers,
                                              .policy = policy.policy,
@@ -70,7 +70,6 @@ void PrintSpread(uint64_t seed) {
       data << servers << " " << outcome.most << " " << outcome.variation << " " << Millis(outcome.p99)
            << "\n";
     }
-    data << "\n\n";
   }
 }
 
@@ -80,7 +79,7 @@ void PrintSlow(uint64_t seed) {
                "|--:|--|--:|--:|--:|--:|--:|\n";
   std::ofstream data = OpenPlot("slow.data");
   for (const Policy& policy : kPolicies) {
-    data << "\"" << policy.name << "\"\n";
+    data << (&policy == kPolicies ? "" : "\n\n") << "\"" << policy.name << "\"\n";
     for (const size_t servers : kFleets) {
       FleetScenario scenario = {
           .servers = servers, .policy = policy.policy, .calls = CallsFor(servers), .seed = seed};
@@ -93,16 +92,17 @@ void PrintSlow(uint64_t seed) {
                                       Millis(slow.p99), Millis(healthy.p99), times);
       data << servers << " " << times << "\n";
     }
-    data << "\n\n";
   }
 }
 
 void PrintHotKeys(uint64_t seed) {
-  std::cout << "\nConsistent hashing of keys of which the k-th is 1/k as frequent as the first, at 70 %\n\n"
+  std::cout << "\nConsistent hashing by one client of keys of which the k-th is 1/k as frequent as the "
+               "first, at 70 %\n\n"
                "| servers | bound | most | variation | most at once | p99 |\n|--:|--|--:|--:|--:|--:|\n";
   for (const size_t servers : {10, 100, 1'000}) {
     for (const double bound : {1.25, 2.0, 1e9}) {
       const FleetOutcome outcome = Simulate({.servers = servers,
+                                             .clients = 1,
                                              .policy = BalancingPolicy::kConsistentHash,
                                              .utilization = 0.7,
                                              .calls = CallsFor(servers),
