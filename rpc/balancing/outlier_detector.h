@@ -51,7 +51,8 @@ class OutlierDetector {
     double max_ejected_share = 0.5;
 
     // The first ejection lasts this long, each further one twice as long up to the second value; each is
-    // spread at random by a fifth either way, so that clients do not come back at once.
+    // spread at random by a fifth either way, so that clients do not come back at once. Restart ends one
+    // early.
     absl::Duration base_ejection = absl::Seconds(2);
     absl::Duration max_ejection = absl::Minutes(1);
     // One ejection is forgotten for each such time in use.
@@ -96,15 +97,21 @@ class OutlierDetector {
   // What was counted before no longer counts; how often it was ejected does.
   void Restart(uint64_t server, transport::Instant now);
 
-  // Looks at all servers, and returns what has changed since the last time. Call it at next_sweep(); sooner
-  // if a call has failed and its ServerLoad has HasFailedInARow. O(n), or O(n log n) if latency counts.
+  // Looks at all servers, and returns what has changed since the last time. Call it at next_sweep(), and at
+  // once when a call makes IsDue true. O(n), or O(n log n) if latency counts.
   std::vector<Change> Sweep(transport::Instant now);
 
   // When there is something to do next.
   transport::Instant next_sweep() const { return next_sweep_; }
 
-  // Whether a server has failed so often in a row that it is to be swept out now. Thread-safe: reads only
-  // what is constant.
+  // Whether a call's failure is the one by which its server is to be ejected; `failures_in_a_row` is what
+  // ServerLoad::OnEnd returned. True for one call only in a row, so that in an outage not each call asks for
+  // a sweep. Thread-safe: reads only what is constant.
+  bool IsDue(uint32_t failures_in_a_row) const {
+    return failures_in_a_row != 0 && failures_in_a_row == options_.failures_in_a_row;
+  }
+
+  // Whether a server has failed so often in a row. Thread-safe, as above.
   bool HasFailedInARow(const ServerLoad& load) const {
     return options_.failures_in_a_row != 0 && load.failures_in_a_row() >= options_.failures_in_a_row;
   }

@@ -13,11 +13,12 @@ constexpr double kLeastNanos = 1;
 
 }  // namespace
 
-void ServerLoad::OnEnd(transport::Instant now, transport::Instant started, bool ok) {
+uint32_t ServerLoad::OnEnd(transport::Instant now, transport::Instant started, bool ok) {
   in_flight_.fetch_sub(1, std::memory_order_relaxed);
   const int64_t took = std::max<int64_t>(now.nanos - started.nanos, 0);
   const double before = latency_nanos_.load(std::memory_order_relaxed);
   double sample = std::max(static_cast<double>(took), kLeastNanos);
+  uint32_t in_a_row = 0;
   if (ok) {
     successes_.fetch_add(1, std::memory_order_relaxed);
     success_nanos_.fetch_add(took, std::memory_order_relaxed);
@@ -27,7 +28,7 @@ void ServerLoad::OnEnd(transport::Instant now, transport::Instant started, bool 
     }
   } else {
     failures_.fetch_add(1, std::memory_order_relaxed);
-    failures_in_a_row_.fetch_add(1, std::memory_order_relaxed);
+    in_a_row = failures_in_a_row_.fetch_add(1, std::memory_order_relaxed) + 1;
     sample = std::max(sample, std::min(kFailureFactor * before, kMostFailureNanos));
   }
   const int64_t sampled_at = sampled_at_.load(std::memory_order_relaxed);
@@ -40,6 +41,7 @@ void ServerLoad::OnEnd(transport::Instant now, transport::Instant started, bool 
   latency_nanos_.store(after, std::memory_order_relaxed);
   // The times of two threads may be out of order.
   if (now.nanos > sampled_at) sampled_at_.store(now.nanos, std::memory_order_relaxed);
+  return in_a_row;
 }
 
 void ServerLoad::Forget() {

@@ -43,7 +43,8 @@ class ABSL_CACHELINE_ALIGNED ServerLoad {
 
   // It has ended at `now`. `ok` says that the server did its part: a call that ends with an error which the
   // application chose (NOT_FOUND) is ok; UNAVAILABLE, a lost connection or a deadline is not.
-  void OnEnd(transport::Instant now, transport::Instant started, bool ok);
+  // Returns how many have failed in a row with this one: each number to one caller only.
+  uint32_t OnEnd(transport::Instant now, transport::Instant started, bool ok);
 
   // It has ended in a way that says nothing of the server: its caller gave up on it, it lost a hedged race,
   // or it was never sent.

@@ -1,5 +1,6 @@
 #include <cmath>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -87,6 +88,25 @@ TEST_F(LeastLoadedTest, TriesASlowServerAgainWithOneCallAtATime) {
   candidates.Complete(0, clock_.Now(), absl::Milliseconds(2));
   StartCalls(*picker, candidates, 20);
   EXPECT_EQ(candidates.load(1).in_flight(), 1);
+}
+
+// What goes to a server that has stopped answering does not end: it gets no more.
+TEST_F(LeastLoadedTest, ABlackHoleHoldsFewCalls) {
+  Candidates candidates = Candidates::Equal(3);
+  const auto picker = candidates.MakePicker({});
+  std::deque<size_t> answered;
+  for (int i = 0; i < 10'000; ++i) {
+    const size_t index = picker->Pick({.now = clock_.Now(), .random = random_.Number(0, UINT64_MAX)}).value();
+    candidates.load(index).OnStart();
+    if (index != 0) answered.push_back(index);
+    if (answered.size() > 20) {
+      candidates.load(answered.front()).OnEnd(clock_.Now(), clock_.Now() + -absl::Milliseconds(5), true);
+      answered.pop_front();
+    }
+    clock_.Advance(absl::Microseconds(500));
+  }
+  // It is never chosen with more in flight than another, which has at most 21.
+  EXPECT_LE(candidates.load(0).in_flight(), 22);
 }
 
 // Until its first call has ended, a new server has no more in flight than the others.

@@ -83,6 +83,19 @@ TEST_F(OutlierDetectorTest, EjectsAfterFailuresInARow) {
   EXPECT_TRUE(Sweep().empty());
 }
 
+TEST_F(OutlierDetectorTest, OneFailureInARowAsksForASweep) {
+  Create(3);
+  int asked = 0;
+  for (int i = 0; i < 100; ++i) {
+    loads_[0]->OnStart();
+    if (detector_->IsDue(loads_[0]->OnEnd(clock_.Now(), clock_.Now(), /*ok=*/false))) ++asked;
+  }
+  EXPECT_EQ(asked, 1);
+  EXPECT_FALSE(detector_->IsDue(loads_[1]->OnEnd(clock_.Now(), clock_.Now(), /*ok=*/true)));
+  Create(0, {.failures_in_a_row = 0});
+  EXPECT_FALSE(detector_->IsDue(0));
+}
+
 TEST_F(OutlierDetectorTest, ASuccessBetweenIsNotInARow) {
   Create(3, {.max_failure_share = 1});
   for (int i = 0; i < 10; ++i) {
