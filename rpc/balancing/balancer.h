@@ -31,7 +31,7 @@ enum class BalancingPolicy {
 // A Candidate is one server of the service, as the balancer sees it: a value that views its texts.
 struct Candidate {
   // What it goes by (ResolvedServer::name). Consistent hashing places it by nothing else.
-  absl::string_view name;
+  absl::string_view name = {};
 
   // Its share of the calls, against those of the others. 0 counts as 1, and what is over kMaxWeight as that:
   // one bad number in a list must take neither its server nor the others out of use.
@@ -42,7 +42,7 @@ struct Candidate {
   double weight_factor = 1;
 
   // Where it is ("region/zone"). Empty if nobody said.
-  absl::string_view locality;
+  absl::string_view locality = {};
 
   // Those with the smallest value are used while enough of them are usable.
   uint32_t priority = 0;
@@ -52,7 +52,7 @@ struct Candidate {
   bool usable = true;
 
   // Never null.
-  std::shared_ptr<const ServerLoad> load;
+  std::shared_ptr<const ServerLoad> load = {};
 
   static constexpr uint32_t kMaxWeight = 1'000'000;
   static constexpr double kMinFactor = 0.001;
@@ -61,7 +61,7 @@ struct Candidate {
 // What a pick depends on besides the servers: a value.
 struct PickArguments {
   // Now: estimates of latency age.
-  transport::Instant now;
+  transport::Instant now = {};
 
   // Uniformly random (ThreadRandom() in hashing.h).
   uint64_t random = 0;
