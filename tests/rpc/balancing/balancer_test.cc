@@ -116,6 +116,7 @@ TEST_P(EveryPolicyTest, ManyThreadsPickWhilePickersAreReplaced) {
   const auto balancer = Balancer::Create({.policy = GetParam()}).value();
   std::shared_ptr<const Picker> shared = balancer->MakePicker(candidates.all());
   std::vector<std::thread> threads;
+  threads.reserve(4);
   std::atomic<uint64_t> picks{0};
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {

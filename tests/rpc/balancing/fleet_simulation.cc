@@ -212,6 +212,7 @@ std::string ServerName(size_t number) {
 uint64_t KeysMoved(size_t servers, size_t gone, uint64_t keys) {
   std::vector<std::string> names;
   std::vector<Candidate> candidates;
+  candidates.reserve(servers);
   for (size_t i = 0; i < servers; ++i) names.push_back(ServerName(i));
   for (const std::string& name : names) {
     candidates.push_back({.name = name, .load = std::make_shared<ServerLoad>()});

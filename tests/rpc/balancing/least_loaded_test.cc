@@ -37,6 +37,7 @@ TEST_F(LeastLoadedTest, PicksByWeightWhileAllAreIdle) {
   Candidates candidates(weights);
   const auto counts = CountPicks(*candidates.MakePicker({}), weights.size(), 100'000, random_);
   std::vector<double> shares;
+  shares.reserve(weights.size());
   for (const uint32_t weight : weights) shares.push_back(weight / 78.0);
   EXPECT_LT(ChiSquare(counts, shares), 11 + 6 * std::sqrt(22));
 }
