@@ -16,6 +16,8 @@
 namespace ferry {
 namespace {
 
+using DrainTask = absl::AnyInvocable<void()>;
+
 void LogToStandardError(std::string_view line) {
   std::fprintf(stderr, "ferry: %.*s\n", static_cast<int>(line.size()), line.data());
 }
@@ -82,6 +84,10 @@ class Server::Core final : public ServerSession::Shared,
   absl::Mutex mutex;
   std::vector<std::unique_ptr<transport::Listener>> listeners ABSL_GUARDED_BY(mutex);
   absl::flat_hash_set<std::shared_ptr<ServerSession>> sessions ABSL_GUARDED_BY(mutex);
+  // What OnDrain was given; empty once Shutdown has begun to run it.
+  std::vector<DrainTask> drain_tasks ABSL_GUARDED_BY(mutex);
+  bool drain_begun ABSL_GUARDED_BY(mutex) = false;
+  // Connections that come now are drained.
   bool shutting_down ABSL_GUARDED_BY(mutex) = false;
   // No connections are taken any more: while shutting down those are that have waited to be.
   bool shut_down ABSL_GUARDED_BY(mutex) = false;
@@ -224,13 +230,31 @@ absl::Status Server::Serve(std::unique_ptr<transport::ByteStream> stream) {
   return absl::OkStatus();
 }
 
+void Server::OnDrain(DrainTask task) {
+  {
+    absl::MutexLock lock(&core_->mutex);
+    if (!core_->drain_begun) {
+      core_->drain_tasks.push_back(std::move(task));
+      return;
+    }
+  }
+  task();
+}
+
 void Server::Shutdown(absl::Duration grace) {
   FERRY_CHECK(!transport::EventLoop::InAnyLoop(), "Server::Shutdown was called on an event loop's thread");
   if (core_->forked()) return;
+  std::vector<DrainTask> drain_tasks;
+  {
+    absl::MutexLock lock(&core_->mutex);
+    if (std::exchange(core_->drain_begun, true)) return;
+    drain_tasks.swap(core_->drain_tasks);
+  }
+  for (DrainTask& task : drain_tasks) task();
   std::vector<std::unique_ptr<transport::Listener>> listeners;
   {
     absl::MutexLock lock(&core_->mutex);
-    if (std::exchange(core_->shutting_down, true)) return;
+    core_->shutting_down = true;
     listeners.swap(core_->listeners);
   }
   listeners.clear();

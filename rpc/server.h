@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
@@ -120,10 +121,17 @@ class Server {
   // Registered methods must be in order, as for Listen.
   absl::Status Serve(std::unique_ptr<transport::ByteStream> stream);
 
-  // Stops listening, refuses new calls, waits up to `grace` for calls in flight to end, then cancels them and
-  // closes every connection. Clients, those too whose connections were not accepted yet, are told which calls
-  // are not executed: their channels send these over a new connection. Does nothing the second time. Must not
-  // be called on a loop's thread.
+  // Runs `task` once when Shutdown begins, or the destructor does without it: on that thread, before a
+  // listener is closed or a client told, in the order of these calls. For what sends clients elsewhere
+  // (health, names). It must be quick, and may use neither Shutdown nor the destructor. Runs at once, on this
+  // thread, if shutting down has begun. What it refers to must live until then; it is destroyed unrun in a
+  // process that was forked.
+  void OnDrain(absl::AnyInvocable<void()> task);
+
+  // Runs what OnDrain was given, stops listening, refuses new calls, waits up to `grace` for calls in flight
+  // to end, then cancels them and closes every connection. Clients, those too whose connections were not
+  // accepted yet, are told which calls are not executed: their channels send these over a new connection.
+  // Does nothing the second time. Must not be called on a loop's thread.
   void Shutdown(absl::Duration grace);
 
  private:

@@ -3,6 +3,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -173,6 +174,33 @@ TEST(ShutdownTest, DoesNotWaitForIdleConnections) {
   Served served;
   ASSERT_TRUE(served.stub->EchoInline(Message()).ok());
   served.server->Shutdown(kLongTime);
+}
+
+TEST(ServerTest, RunsWhatWasLeftForTheDrainBeforeClientsAreTold) {
+  Served served;
+  ASSERT_TRUE(served.stub->EchoInline(Message()).ok());
+  std::vector<std::string> order;
+  served.server->OnDrain([&] {
+    // Calls, and new connections, are served as ever.
+    EXPECT_TRUE(served.stub->EchoInline(Message()).ok());
+    EXPECT_TRUE(ConformanceStub(*served.NewChannel()).EchoInline(Message()).ok());
+    order.emplace_back("first");
+  });
+  served.server->OnDrain([&] { order.emplace_back("second"); });
+  served.server->Shutdown(kLongTime);
+  served.server->Shutdown(kLongTime);
+  EXPECT_EQ(order, (std::vector<std::string>{"first", "second"}));
+  served.server->OnDrain([&] { order.emplace_back("at once"); });
+  EXPECT_EQ(order.back(), "at once");
+}
+
+TEST(ServerTest, ItsDestructorDrainsToo) {
+  int drained = 0;
+  {
+    Server server({.threads = 1});
+    server.OnDrain([&] { ++drained; });
+  }
+  EXPECT_EQ(drained, 1);
 }
 
 }  // namespace
