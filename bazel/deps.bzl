@@ -6,6 +6,7 @@ load(
     "system_abseil",
     "system_benchmark",
     "system_cares",
+    "system_curl",
     "system_googletest",
     "system_grpc",
     "system_openssl",
@@ -26,6 +27,7 @@ def ferry_deps(offline_stubs = True):
     _maybe(system_protobuf, "com_google_protobuf")
     _maybe(system_openssl, "openssl")
     _maybe(system_cares, "com_github_cares_cares")
+    _maybe(system_curl, "curl")
     if offline_stubs:
         _maybe(rules_cc_stub, "rules_cc")
         _maybe(rules_java_stub, "rules_java")

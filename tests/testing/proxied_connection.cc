@@ -16,7 +16,6 @@
 
 namespace ferry::test {
 
-using transport::EventLoop;
 using transport::FileDescriptor;
 using transport::Instant;
 using transport::IoResult;
