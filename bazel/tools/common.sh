@@ -6,10 +6,8 @@ readonly bazel=/usr/bin/bazel
 
 readonly build_packages=(
   bazel-bootstrap g++ python3
-  libabsl-dev libprotobuf-dev libprotoc-dev protobuf-compiler libssl-dev libc-ares-dev
-  libgmock-dev libgtest-dev libbenchmark-dev valgrind dnsmasq-base
-  libabsl-dev libprotobuf-dev libprotoc-dev protobuf-compiler libssl-dev libcurl4-openssl-dev
-  libgmock-dev libgtest-dev libbenchmark-dev valgrind etcd-server
+  libabsl-dev libprotobuf-dev libprotoc-dev protobuf-compiler libssl-dev libc-ares-dev libcurl4-openssl-dev
+  libgmock-dev libgtest-dev libbenchmark-dev valgrind dnsmasq-base etcd-server
 )
 readonly bench_packages=(libgrpc++-dev protobuf-compiler-grpc)
 readonly plot_packages=(gnuplot-nox)

@@ -50,7 +50,8 @@ void Resolving::OnServers(absl::StatusOr<std::vector<ResolvedServer>> servers) {
       servers_ = *std::move(servers);
       has_servers_ = true;
     } else {
-      errors_.push_back(servers.status());
+      // A copy of its own: how threads share a status is not seen by TSan in the packaged Abseil.
+      errors_.emplace_back(servers.status().code(), servers.status().message());
     }
   }
   if (on_told_) on_told_(*this);
