@@ -4,7 +4,7 @@
 
 #include <optional>
 #include <stop_token>
-#include <string>
+#include <string_view>
 
 #include "absl/time/time.h"
 #include "ferry/rpc/metadata.h"
@@ -46,6 +46,12 @@ struct CallOptions {
   CallScope* scope = nullptr;
   // The call is made for nothing but itself, whatever work starts it.
   bool detached = false;
+
+  // For a channel that spreads calls by a key (BalancingPolicy::kConsistentHash): calls with equal keys go to
+  // one server as long as it can take them. Empty: the call goes anywhere. Not owned; read before the call
+  // that takes these options returns. (Not a std::string, which GCC 12 copies byte by byte, with its pointer
+  // into itself, where options are a temporary in a co_await.)
+  std::string_view hash_key = {};
 
   // Where to put the metadata the server answers with; null if it is of no interest. Not owned; must live
   // until the call has ended: for a call that streams, until Finish has said so. Written before the call's

@@ -11,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "ferry/rpc/message_frames.h"
+#include "ferry/rpc/names/new_resolver.h"
+#include "ferry/rpc/names/target.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/address.h"
 
@@ -19,6 +21,9 @@ namespace {
 
 // The most a frame's header can say. What the server accepts is checked when it is known.
 constexpr size_t kMaxHead = 0xffff;
+
+// A process has one: whatever its channels want, servers are not stormed.
+constinit AttemptLimiter connection_attempts;
 
 Endpoint::Options EndpointOptions(const ChannelOptions& options) {
   Endpoint::Options endpoint;
@@ -29,6 +34,8 @@ Endpoint::Options EndpointOptions(const ChannelOptions& options) {
   // If both sides stopped reading until the other reads, neither would. What a client sends is bounded by its
   // calls.
   endpoint.session.connection.max_waiting_output = std::numeric_limits<size_t>::max();
+  endpoint.session.keepalive.time = options.keepalive_time;
+  endpoint.attempts = &connection_attempts;
   endpoint.connect_timeout = options.connect_timeout;
   endpoint.min_backoff = options.min_backoff;
   endpoint.max_backoff = options.max_backoff;
@@ -61,45 +68,91 @@ CallLimits LimitsOf(const MethodDescriptor& method, const CallOptions& options) 
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Channel>> Channel::Create(std::string_view address,
+absl::StatusOr<std::unique_ptr<Channel>> Channel::Create(std::string_view target,
                                                          const ChannelOptions& options) {
-  absl::StatusOr<transport::Address> parsed = transport::Address::Parse(address);
+  absl::StatusOr<Target> parsed = ParseTarget(target);
   if (!parsed.ok()) return parsed.status();
-  absl::StatusOr<std::vector<transport::SocketAddress>> resolved = transport::Resolve(*parsed);
-  if (!resolved.ok()) return resolved.status();
-  return CreateOver(std::make_unique<transport::SocketConnector>(*std::move(resolved), options.socket),
-                    options);
+  if (absl::StatusOr<transport::Address> address = transport::Address::Parse(target); address.ok()) {
+    absl::StatusOr<std::vector<transport::SocketAddress>> resolved = transport::Resolve(*address);
+    if (!resolved.ok()) return resolved.status();
+    return CreateOver(std::make_unique<transport::SocketConnector>(*std::move(resolved), options.socket),
+                      options);
+  }
+  return CreateResolved(
+      target,
+      [parsed = *std::move(parsed), names = options.names](transport::EventLoop& loop) {
+        return NewResolver(parsed, names, loop);
+      },
+      options);
+}
+
+struct Channel::Base {
+  Endpoint::Options endpoint;
+  std::shared_ptr<Shared> shared;
+  std::shared_ptr<transport::LoopGroup> own_loops = nullptr;
+  transport::EventLoop* loop = nullptr;
+};
+
+absl::StatusOr<Channel::Base> Channel::MakeBase(const ChannelOptions& options) {
+  Base base{.endpoint = EndpointOptions(options), .shared = std::make_shared<Shared>()};
+  if (absl::Status valid = ValidateSettings(base.endpoint.session.settings); !valid.ok()) return valid;
+  base.endpoint.keep_alive = base.shared;
+  if (options.loops != nullptr) {
+    base.loop = &options.loops->Next();
+    return base;
+  }
+  absl::StatusOr<std::unique_ptr<transport::LoopGroup>> created =
+      transport::LoopGroup::Create({.threads = 1, .name = "ferry-channel", .poll_time = options.poll_time});
+  if (!created.ok()) return created.status();
+  base.own_loops = *std::move(created);
+  base.endpoint.session.keep_alive = base.own_loops;
+  base.loop = &base.own_loops->Next();
+  return base;
 }
 
 absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateOver(std::unique_ptr<transport::Connector> connector,
                                                              const ChannelOptions& options) {
-  Endpoint::Options endpoint_options = EndpointOptions(options);
-  if (absl::Status valid = ValidateSettings(endpoint_options.session.settings); !valid.ok()) return valid;
-  auto shared = std::make_shared<Shared>();
-  endpoint_options.keep_alive = shared;
-  std::shared_ptr<transport::LoopGroup> own;
-  transport::LoopGroup* loops = options.loops;
-  if (loops == nullptr) {
-    absl::StatusOr<std::unique_ptr<transport::LoopGroup>> created =
-        transport::LoopGroup::Create({.threads = 1, .name = "ferry-channel", .poll_time = options.poll_time});
-    if (!created.ok()) return created.status();
-    own = *std::move(created);
-    loops = own.get();
-    endpoint_options.session.keep_alive = own;
-  }
-  std::shared_ptr<Endpoint> endpoint =
-      Endpoint::Create(endpoint_options, loops->Next(), std::move(connector));
+  absl::StatusOr<Base> base = MakeBase(options);
+  if (!base.ok()) return base.status();
+  std::shared_ptr<Endpoint> endpoint = Endpoint::Create(base->endpoint, *base->loop, std::move(connector));
+  return std::unique_ptr<Channel>(new Channel(options, std::move(base->own_loops), std::move(base->shared),
+                                              std::move(endpoint), nullptr));
+}
+
+absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateResolved(std::string_view name,
+                                                                 Fleet::ResolverFactory make_resolver,
+                                                                 const ChannelOptions& options) {
+  absl::StatusOr<Base> base = MakeBase(options);
+  if (!base.ok()) return base.status();
+  base->endpoint.session.keepalive.when_idle = true;
+  const Fleet::Options fleet_options{.name = std::string(name),
+                                     .endpoint = base->endpoint,
+                                     .balancing = options.balancing,
+                                     .outliers = options.outliers,
+                                     .retry_budget = options.retry_budget,
+                                     .max_attempts = options.max_attempts,
+                                     .max_servers = options.max_servers,
+                                     .client_id = options.client_id};
+  absl::StatusOr<std::shared_ptr<Fleet>> fleet =
+      Fleet::Create(fleet_options, *base->loop, std::move(make_resolver),
+                    [socket = options.socket](const ResolvedServer& server) {
+                      return std::make_unique<transport::SocketConnector>(server.addresses, socket);
+                    });
+  if (!fleet.ok()) return fleet.status();
   return std::unique_ptr<Channel>(
-      new Channel(options, std::move(own), std::move(shared), std::move(endpoint)));
+      new Channel(options, std::move(base->own_loops), std::move(base->shared), nullptr, *std::move(fleet)));
 }
 
 Channel::Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
-                 std::shared_ptr<Shared> shared, std::shared_ptr<Endpoint> endpoint)
-    : fork_guard_(endpoint->loop().fork_guard()),
+                 std::shared_ptr<Shared> shared, std::shared_ptr<Endpoint> endpoint,
+                 std::shared_ptr<Fleet> fleet)
+    : fork_guard_((endpoint != nullptr ? endpoint->loop() : fleet->loop()).fork_guard()),
       poll_time_(options.poll_time),
       own_loops_(std::move(own_loops)),
       shared_(std::move(shared)),
-      endpoint_(std::move(endpoint)) {}
+      target_(endpoint != nullptr ? std::shared_ptr<CallTarget>(std::move(endpoint)) : std::move(fleet)),
+      endpoint_(dynamic_cast<Endpoint*>(target_.get())),
+      fleet_(dynamic_cast<Fleet*>(target_.get())) {}
 
 // All of it is for the loop's own thread: a guest leaves first, and callbacks that it has left there come
 // first.
@@ -109,23 +162,22 @@ Channel::~Channel() {
     return;
   }
   const absl::Status why = absl::CancelledError("the channel was destroyed");
-  transport::EventLoop& loop = endpoint_->loop();
+  transport::EventLoop& loop = target_->loop();
   if (transport::EventLoop::InAnyLoop()) {
     // Waiting here could be waiting for a loop that waits for this one: the rest happens when this has
     // returned. What the calls still need, the loops too, goes with the last task.
     if (loop.InLoop()) {
-      endpoint_->Close(why);
-      loop.PostToOwner([endpoint = endpoint_, own_loops = std::move(own_loops_)] {});
+      target_->Close(why);
+      loop.PostToOwner([target = target_, own_loops = std::move(own_loops_)] {});
     } else {
-      loop.PostToOwner(
-          [endpoint = endpoint_, own_loops = std::move(own_loops_), why] { endpoint->Close(why); });
+      loop.PostToOwner([target = target_, own_loops = std::move(own_loops_), why] { target->Close(why); });
     }
     return;
   }
   absl::Notification closed;
   loop.PostToOwner([this, &why, &closed] {
-    endpoint_->Close(why);
-    TellWhenDone(*endpoint_, closed, 1000);
+    target_->Close(why);
+    TellWhenDone(*target_, closed, 1000);
   });
   closed.WaitForNotification();
   // A blocking call that has just ended so may still be about to let go of the loop.
@@ -137,28 +189,29 @@ Channel::~Channel() {
 void Channel::Abandon() {
   static_cast<void>(std::make_unique<std::shared_ptr<transport::LoopGroup>>(own_loops_).release());
   static_cast<void>(std::make_unique<std::shared_ptr<Shared>>(shared_).release());
-  static_cast<void>(std::make_unique<std::shared_ptr<Endpoint>>(endpoint_).release());
+  static_cast<void>(std::make_unique<std::shared_ptr<CallTarget>>(target_).release());
 }
 
 // Callbacks that Close has run may have started calls, which fail in their turn; but not for ever.
-void Channel::TellWhenDone(Endpoint& endpoint, absl::Notification& closed, int rounds) {
-  endpoint.loop().PostToOwner([&endpoint, &closed, rounds] {
-    if (endpoint.has_failures() && rounds > 0) return TellWhenDone(endpoint, closed, rounds - 1);
+void Channel::TellWhenDone(CallTarget& target, absl::Notification& closed, int rounds) {
+  target.loop().PostToOwner([&target, &closed, rounds] {
+    if (target.has_failures() && rounds > 0) return TellWhenDone(target, closed, rounds - 1);
     closed.Notify();
   });
 }
 
 void Channel::StartPrepared(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
                             size_t request_size, const CallOptions& options, ClientCall& call) {
+  if (fleet_ != nullptr) fleet_->Route(call, options);
   if (absl::Status status = Prepare(method, options, request_size, call); !status.ok()) {
-    return endpoint_->FailLater(call, std::move(status));
+    return target_->FailLater(call, std::move(status));
   }
-  if (call.cancellation == nullptr) return endpoint_->Start(call, request, request_size);
+  if (call.cancellation == nullptr) return target_->Start(call, request, request_size);
   // The call may end before Start returns, and the channel with it.
   const std::shared_ptr<CallCancellation> cancellation = call.cancellation;
   const std::shared_ptr<transport::LoopGroup> own_loops = own_loops_;
-  const std::shared_ptr<Endpoint> endpoint = endpoint_;
-  endpoint->Start(call, request, request_size);
+  const std::shared_ptr<CallTarget> target = target_;
+  target->Start(call, request, request_size);
   cancellation->Started();
 }
 
@@ -180,7 +233,7 @@ absl::Status Channel::Prepare(const MethodDescriptor& method, const CallOptions&
         absl::StrCat(method.full_name, " was cancelled before it was started, nothing was sent"));
   }
   if (limits.timeout != absl::InfiniteDuration()) {
-    call.deadline = endpoint_->loop().clock().Now() + limits.timeout;
+    call.deadline = loop().clock().Now() + limits.timeout;
   }
   if (!options.metadata.empty() || request_size > kMaxFragment) {
     const bool needs_length = NeedsLength(request_size, !options.metadata.empty());
@@ -190,7 +243,7 @@ absl::Status Channel::Prepare(const MethodDescriptor& method, const CallOptions&
     call.head = *std::move(head);
   }
   if (options.stop_token.stop_possible() || limits.scope_stop.stop_possible()) {
-    call.cancellation = std::make_shared<CallCancellation>(call, endpoint_->loop(), *endpoint_);
+    call.cancellation = std::make_shared<CallCancellation>(call, loop(), *target_);
     call.cancellation->Watch(options.stop_token, limits.scope_stop);
   }
   return absl::OkStatus();
@@ -203,7 +256,7 @@ void Channel::Run(const MethodDescriptor& method, const google::protobuf::Messag
   call.lasting_request = &request;
   if (own_loops_ != nullptr) {
     if (RunAsGuest(method, request, options, call)) return;
-    if (IsOneOfManyLoneCalls()) call.LendWhenEnded(endpoint_->loop());
+    if (IsOneOfManyLoneCalls()) call.LendWhenEnded(loop());
   }
   Start(method, request, options, call);
   call.Wait(poll_time);
@@ -212,9 +265,9 @@ void Channel::Run(const MethodDescriptor& method, const google::protobuf::Messag
 std::shared_ptr<ClientStreamCall> Channel::StartStream(const MethodDescriptor& method,
                                                        const google::protobuf::MessageLite* request,
                                                        const CallOptions& options) {
-  const WireSettings& settings = endpoint_->settings();
-  auto call = std::make_shared<ClientStreamCall>(endpoint_->loop(), own_loops_,
-                                                 settings.initial_stream_window, settings.max_message);
+  const WireSettings& settings = target_->settings();
+  auto call = std::make_shared<ClientStreamCall>(loop(), own_loops_, settings.initial_stream_window,
+                                                 settings.max_message);
   call->KeepUntilComplete();
   if (forked()) {
     call->ClientCall::End(ForkedError());
@@ -232,18 +285,18 @@ std::shared_ptr<ClientStreamCall> Channel::StartStream(const MethodDescriptor& m
 bool Channel::RunAsGuest(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
                          const CallOptions& options, WaitedCall& call) {
   // The channel may be destroyed at any time from Start on. What is shared lives as long as the endpoint.
-  const std::shared_ptr<Endpoint> kept = endpoint_;
-  Endpoint& endpoint = *kept;
+  const std::shared_ptr<CallTarget> kept = target_;
+  CallTarget& target = *kept;
   Shared& shared = *shared_;
   const absl::Duration poll_time = poll_time_;
-  transport::EventLoop::Guest guest(endpoint.loop());
+  transport::EventLoop::Guest guest(target.loop());
   if (!guest.entered()) return false;
   Start(method, request, options, call);
   const bool ended = guest.RunUntil([&call] { return call.ended(); });
-  bool disturbed = !ended || endpoint.has_calls();
+  bool disturbed = !ended || target.has_calls();
   if (!disturbed) {
     // A call that another thread started just then may have found the loop run by us.
-    guest.Leave([&] { return disturbed = endpoint.has_shared_calls(); });
+    guest.Leave([&] { return disturbed = target.has_shared_calls(); });
     if (!disturbed) return true;
   }
   // Others wait for the loop. They will again: the next guest is to come later.
@@ -256,7 +309,7 @@ bool Channel::RunAsGuest(const MethodDescriptor& method, const google::protobuf:
 
 // Whether callers have been alone for so long that it is worth lending them the loop.
 bool Channel::IsOneOfManyLoneCalls() {
-  if (endpoint_->has_calls()) {
+  if (target_->has_calls()) {
     shared_->lone_calls.store(0, std::memory_order_relaxed);
     return false;
   }

@@ -20,10 +20,13 @@
 #include "absl/time/time.h"
 #include "ferry/rpc/call_options.h"
 #include "ferry/rpc/call_scope.h"
+#include "ferry/rpc/call_target.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/client_stream.h"
 #include "ferry/rpc/endpoint.h"
+#include "ferry/rpc/fleet.h"
 #include "ferry/rpc/method.h"
+#include "ferry/rpc/names/new_resolver.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/connector.h"
 #include "ferry/transport/fork_guard.h"
@@ -52,6 +55,11 @@ struct ChannelOptions {
   absl::Duration min_backoff = absl::Milliseconds(100);
   absl::Duration max_backoff = absl::Seconds(20);
 
+  // When a server that says nothing counts as gone: its connection is closed at most twice this time after
+  // its last byte, while calls are in flight; a channel to several servers looks at idle connections, too. At
+  // least 1 ms; infinite turns it off.
+  absl::Duration keepalive_time = absl::Seconds(20);
+
   // The longest reply accepted, in bytes; a longer one ends its call with RESOURCE_EXHAUSTED.
   uint64_t max_message = 64 * 1024 * 1024;
 
@@ -59,6 +67,24 @@ struct ChannelOptions {
   // that calls end at once with RESOURCE_EXHAUSTED.
   size_t max_waiting_calls = 10'000;
   size_t max_waiting_bytes = 64 * 1024 * 1024;
+
+  // What follows is for channels to a service of several servers.
+
+  // How the servers are found (names/new_resolver.h).
+  ResolverOptions names = {};
+  // How each call's server is chosen (balancing/balancer.h).
+  BalancingOptions balancing = {};
+  // When a server is taken out of use because its calls fail (balancing/outlier_detector.h).
+  OutlierDetector::Options outliers = {};
+  // How many calls may be sent again, as a share of all (balancing/retry_budget.h).
+  RetryBudget::Options retry_budget = {};
+  // How often at most a call of an idempotent method is sent, the first time included, if it ends with
+  // UNAVAILABLE. At least 1.
+  int max_attempts = 3;
+  // The channel uses so many of the servers at most, which follow from client_id: number the clients of a big
+  // fleet 0, 1, 2, ... (balancing/subset.h). 0: all of them.
+  size_t max_servers = 0;
+  uint64_t client_id = 0;
 };
 
 // A CallCanceller cancels calls of one channel that their callers hold by shared_ptr, whether the channel is
@@ -67,23 +93,24 @@ struct ChannelOptions {
 // A value. Thread-safe.
 class CallCanceller {
  public:
-  CallCanceller(std::weak_ptr<Endpoint> endpoint, std::shared_ptr<transport::LoopGroup> own_loops)
-      : endpoint_(std::move(endpoint)), own_loops_(std::move(own_loops)) {}
+  CallCanceller(std::weak_ptr<CallTarget> target, std::shared_ptr<transport::LoopGroup> own_loops)
+      : target_(std::move(target)), own_loops_(std::move(own_loops)) {}
 
   // Has `call`, which was started, end with `why` unless it has ended.
   void Cancel(std::shared_ptr<ClientCall> call, absl::Status why) const {
-    if (const std::shared_ptr<Endpoint> open = endpoint_.lock()) {
+    if (const std::shared_ptr<CallTarget> open = target_.lock()) {
       open->CancelLater(std::move(call), std::move(why));
     }
   }
 
  private:
-  std::weak_ptr<Endpoint> endpoint_;
+  std::weak_ptr<CallTarget> target_;
   std::shared_ptr<transport::LoopGroup> own_loops_;
 };
 
-// A Channel carries calls to one address, over a connection that it makes when the first call needs it, and
-// makes again when it is lost. Calls are made through generated stubs.
+// A Channel carries calls to one server, over a connection that it makes when the first call needs it, and
+// makes again when it is lost; or to a service, over connections to its servers that it keeps up
+// (names/README.md, balancing/README.md). Calls are made through generated stubs.
 //
 // Thread-safe. Destroying it ends its calls with CANCELLED; unless that happens on a loop's thread (inside a
 // callback), every callback has returned before it is destroyed. Services and stubs do not own it.
@@ -99,13 +126,22 @@ class CallCanceller {
 // the call returns; destroying the channel there does nothing, and the server does not notice.
 class Channel {
  public:
-  // A channel to "host:port", "[v6]:port", "unix:/path" or "unix-abstract:name". Host names are looked up
-  // here and now, so this may block; an address that is malformed or cannot be found is an error. Whether
-  // anybody listens there is found by the first call.
-  static absl::StatusOr<std::unique_ptr<Channel>> Create(std::string_view address,
+  // A channel to one server: "host:port", "[v6]:port", "unix:/path" or "unix-abstract:name"; the name of a
+  // host is looked up here and now, so this may block, and one that cannot be found is an error. Or to a
+  // service, whose servers are found meanwhile and from then on: "dns:///host:port", "dns:///service",
+  // "list:///address,address", "file:///path", "etcd:///service" (names/target.h). INVALID_ARGUMENT, with the
+  // text and what is wrong with it, for what is neither. Whether anybody listens there is found by the first
+  // call.
+  static absl::StatusOr<std::unique_ptr<Channel>> Create(std::string_view target,
                                                          const ChannelOptions& options = {});
 
-  // A channel over whatever `connector` connects to. `name` stands for it in errors.
+  // A channel to the service `name`, whose servers the resolver finds that `make_resolver` makes, on the
+  // channel's loop. INVALID_ARGUMENT, naming it, for an option that is out of its bounds.
+  static absl::StatusOr<std::unique_ptr<Channel>> CreateResolved(std::string_view name,
+                                                                 Fleet::ResolverFactory make_resolver,
+                                                                 const ChannelOptions& options = {});
+
+  // A channel over whatever `connector` connects to.
   static absl::StatusOr<std::unique_ptr<Channel>> CreateOver(std::unique_ptr<transport::Connector> connector,
                                                              const ChannelOptions& options = {});
 
@@ -118,6 +154,7 @@ class Channel {
   void Start(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
              const CallOptions& options, ClientCall& call) {
     call.method = &method;
+    call.execution = Execution::kNotSent;
     call.wait_for_ready = options.wait_for_ready;
     call.turned_away = 0;
     call.reply_metadata = options.reply_metadata;
@@ -127,7 +164,7 @@ class Channel {
     const bool plain = call.reply_metadata == nullptr && !options.timeout.has_value() &&
                        method.timeout_us == 0 && options.metadata.empty() && size <= kMaxFragment &&
                        CallScope::Current() == nullptr && options.scope == nullptr &&
-                       !options.stop_token.stop_possible();
+                       !options.stop_token.stop_possible() && endpoint_ != nullptr;
     if (ABSL_PREDICT_FALSE(!plain)) return StartPrepared(method, request, size, options, call);
     endpoint_->Start(call, request, size);
   }
@@ -146,10 +183,15 @@ class Channel {
 
   // The loop that the channel's calls end on, and their callbacks run on. For coroutines: Spawn, BlockOn
   // (spawn.h).
-  transport::EventLoop& loop() const { return endpoint_->loop(); }
+  transport::EventLoop& loop() const { return target_->loop(); }
+
+  // How many servers the channel's service has, and how many of them are connected to and healthy: of a
+  // channel to one server, none is known.
+  using ServerCounts = Fleet::Counts;
+  ServerCounts server_counts() const { return fleet_ != nullptr ? fleet_->counts() : ServerCounts(); }
 
   // For stubs. Cancels calls of the channel.
-  CallCanceller canceller() const { return CallCanceller(endpoint_, own_loops_); }
+  CallCanceller canceller() const { return CallCanceller(target_, own_loops_); }
 
   // For stubs. Whether this process is not the one that the channel works in, and the error then.
   bool forked() const { return fork_guard_.forked(); }
@@ -163,11 +205,14 @@ class Channel {
     if (forked()) return nullptr;
     absl::MutexLock lock(&shared_->mutex);
     std::unique_ptr<AnyClientCallPool>& pool = shared_->pools[&kTypeKey<Reply>];
-    if (pool == nullptr) pool = std::make_unique<ClientCallPool<Reply>>(endpoint_->loop());
+    if (pool == nullptr) pool = std::make_unique<ClientCallPool<Reply>>(loop());
     return static_cast<ClientCallPool<Reply>*>(pool.get());
   }
 
  private:
+  // What a channel lives in.
+  struct Base;
+
   // Its address stands for a type.
   template <typename T>
   static constexpr char kTypeKey = 0;
@@ -187,7 +232,9 @@ class Channel {
   static constexpr int kManyLoneCalls = 4096;
 
   Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
-          std::shared_ptr<Shared> shared, std::shared_ptr<Endpoint> endpoint);
+          std::shared_ptr<Shared> shared, std::shared_ptr<Endpoint> endpoint, std::shared_ptr<Fleet> fleet);
+
+  static absl::StatusOr<Base> MakeBase(const ChannelOptions& options);
 
   void StartPrepared(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
                      size_t request_size, const CallOptions& options, ClientCall& call);
@@ -198,14 +245,17 @@ class Channel {
   bool IsOneOfManyLoneCalls();
   void Abandon();
 
-  static void TellWhenDone(Endpoint& endpoint, absl::Notification& closed, int rounds);
+  static void TellWhenDone(CallTarget& target, absl::Notification& closed, int rounds);
 
   const transport::ForkGuard fork_guard_;
   const absl::Duration poll_time_;
   // Null if the options named a group.
   std::shared_ptr<transport::LoopGroup> own_loops_;
   const std::shared_ptr<Shared> shared_;
-  const std::shared_ptr<Endpoint> endpoint_;
+  // What the calls go to, and as which of the two: the other is null.
+  const std::shared_ptr<CallTarget> target_;
+  Endpoint* const endpoint_;
+  Fleet* const fleet_;
 };
 
 }  // namespace ferry

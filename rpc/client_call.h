@@ -20,6 +20,7 @@
 #include "absl/time/time.h"
 #include "ferry/rpc/call_cancellation.h"
 #include "ferry/rpc/call_options.h"
+#include "ferry/rpc/call_routing.h"
 #include "ferry/rpc/callback.h"
 #include "ferry/rpc/message_assembly.h"
 #include "ferry/rpc/method.h"
@@ -74,7 +75,12 @@ class ClientCall {
 
   // Ends the call: nothing cancels it any more, and Complete is called. Exactly once, on the loop's thread,
   // with nothing locked; by whoever has taken the call out of where it was kept.
+  //
+  // A call with a router is the router's then, which may send it again.
   void End(absl::Status status) {
+    if (ABSL_PREDICT_FALSE(router != nullptr)) {
+      return std::exchange(router, nullptr)->OnAttemptEnd(*this, std::move(status));
+    }
     if (ABSL_PREDICT_FALSE(cancellation != nullptr || request_block)) LetGo();
     Complete(std::move(status));
   }
@@ -98,6 +104,10 @@ class ClientCall {
   ReplyMetadata* reply_metadata = nullptr;
   // Null unless something may cancel the call from outside.
   std::shared_ptr<CallCancellation> cancellation;
+  // Who is told of the end of an attempt, and what that keeps with the call; null for a call to one server.
+  // What is kept lasts for the next call.
+  CallRouter* router = nullptr;
+  std::unique_ptr<CallRouting> routing;
   // The encoded RequestHead; empty when there is nothing to say in it.
   std::string head;
 
@@ -112,6 +122,8 @@ class ClientCall {
   // How often the call was given to a connection that has given it back, as surely not executed or as one of
   // an idempotent method; or, for calls that wait, how many connections in a row turned it away.
   int turned_away = 0;
+  // Of the attempt that has ended last, if it has failed. Written by whoever ends it.
+  Execution execution = Execution::kNotSent;
 
   // Belong to the queue or the session that keeps the call, under its mutex.
   DeadlineTimer deadline_timer{this};

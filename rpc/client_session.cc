@@ -52,6 +52,8 @@ ClientSession::ClientSession(const Options& options, transport::EventLoop& loop,
       max_message_(WireSettings().max_message),
       max_head_(WireSettings().max_head),
       flood_guard_(options.max_control_frames_per_second),
+      keepalive_(
+          options.keepalive, loop, *connection_, [this] { return has_calls(); }, [this] { OnSilence(); }),
       fragment_budget_(options.max_fragment_bytes),
       deadline_timer_([this] { OnDeadline(); }) {}
 
@@ -59,6 +61,7 @@ void ClientSession::Begin() {
   loop_.AssertInLoop();
   connection_->Start();
   SendHead({.type = FrameType::kSettings}, EncodeSettings(options_.settings), *connection_);
+  keepalive_.Begin();
 }
 
 // ---------------------------------------------------------------- Starting calls
@@ -189,6 +192,7 @@ void ClientSession::OnDeadline() {
     if (sent) SendCancel(stream);
     AfterTakingOut();
     call->reply_fragments.Reset();
+    call->execution = sent ? Execution::kMaybeExecuted : Execution::kNotSent;
     call->End(absl::DeadlineExceededError(absl::StrCat("no answer from ", connection_->peer(),
                                                        " before the deadline of ", call->method->full_name)));
   }
@@ -270,10 +274,12 @@ void ClientSession::OnResponse(const Frame& frame) {
                      !call->reply_fragments.active();
   if (ABSL_PREDICT_FALSE(!plain)) {
     if (absl::Status status = CheckResponse(frame, *call); !status.ok()) {
+      call->execution = Execution::kExecuted;
       return call->End(std::move(status));
     }
   }
   if (ABSL_PREDICT_TRUE(call->ParseReply(frame.message()))) return call->End(absl::OkStatus());
+  call->execution = Execution::kExecuted;
   call->End(ReplyDoesNotParse(frame.message().size()));
 }
 
@@ -326,6 +332,7 @@ void ClientSession::OnFragment(const Frame& frame, ClientCall& call) {
     if (!read) status = ReplyDoesNotParse(size);
   }
   fragments.Reset();
+  call.execution = Execution::kExecuted;
   call.End(std::move(status));
 }
 
@@ -333,8 +340,11 @@ void ClientSession::OnStatus(const Frame& frame) {
   ClientCall* call = Take(frame.header.stream);
   if (call == nullptr) return CheckKnown(frame);
   call->reply_fragments.Reset();
+  call->execution = Execution::kExecuted;
   absl::StatusOr<WireStatus> decoded = DecodeStatusHead(frame.head());
   if (!decoded.ok()) return call->End(decoded.status());
+  if (decoded->not_executed) call->execution = Execution::kNotSent;
+  if (call->router != nullptr) call->routing->retry_after = decoded->retry_after;
   // It was sent before we knew how many streams the server takes (PROTOCOL.md [P9.6]).
   if (decoded->not_executed && IsBeyondLimit(frame.header.stream)) return GiveBack({call}, decoded->status);
   KeepMetadata({std::move(decoded->initial_metadata), std::move(decoded->trailing_metadata)}, *call);
@@ -359,6 +369,7 @@ void ClientSession::Abandon(StreamId stream, absl::Status why) {
   if (sent) SendCancel(stream);
   AfterTakingOut();
   call->reply_fragments.Reset();
+  call->execution = sent ? Execution::kMaybeExecuted : Execution::kNotSent;
   call->End(std::move(why));
 }
 

@@ -18,6 +18,7 @@
 #include "ferry/rpc/call_table.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/flood_guard.h"
+#include "ferry/rpc/keepalive.h"
 #include "ferry/rpc/message_frames.h"
 #include "ferry/rpc/message_sender.h"
 #include "ferry/rpc/stream.h"
@@ -65,6 +66,8 @@ class ClientSession final : public StreamCarrier,
     size_t max_fragment_bytes = 128 * 1024 * 1024;
     // Frames that no window and no slot bounds (PROTOCOL.md [P14.5]).
     uint32_t max_control_frames_per_second = 100'000;
+    // When the server counts as gone that says nothing.
+    Keepalive::Options keepalive = {};
     // Lives as long as the session: the loop, if nobody else is sure to keep it. A thread whose Start is
     // about to return may be the last to hold the session, after the call it started has ended and its
     // callback destroyed the channel.
@@ -213,6 +216,7 @@ class ClientSession final : public StreamCarrier,
   void FailStream(transport::StreamId stream, absl::Status why) override;
 
   void OnStatus(const transport::Frame& frame);
+  void OnSilence();
 
   // Constant.
   const Options options_;
@@ -253,6 +257,7 @@ class ClientSession final : public StreamCarrier,
   // Of the connection's window: what the server has used of it and was not granted anew.
   size_t received_ = 0;
   FloodGuard flood_guard_;
+  Keepalive keepalive_;
   bool settings_seen_ = false;
   bool answered_ = false;
   // EndCalls was called: there are no deadlines any more.

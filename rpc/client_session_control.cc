@@ -231,6 +231,12 @@ void ClientSession::OnEndOfInput() {
   connection_->Close(absl::UnavailableError("the server closed the connection"));
 }
 
+void ClientSession::OnSilence() {
+  const std::shared_ptr<ClientSession> self = shared_from_this();
+  connection_->Close(absl::UnavailableError(
+      absl::StrCat("no sign of life within ", absl::FormatDuration(options_.keepalive.time), " of a PING")));
+}
+
 void ClientSession::OnMalformedInput(const absl::Status& why, bool tell_peer) {
   if (tell_peer) {
     SendHead({.type = FrameType::kStatus, .flags = transport::kEndStream},
@@ -266,6 +272,7 @@ void ClientSession::SendCancels() {
 }
 
 void ClientSession::OnClosed(const absl::Status& why) {
+  keepalive_.End();
   TellOwner(why);
   owner_.OnSessionClosed(*this);
   EndCalls(why, connection_->last_write());
@@ -308,6 +315,7 @@ void ClientSession::EndCalls(const absl::Status& why, uint64_t last_write) {
   GiveBack(std::move(repeatable), status);
   for (ClientCall* call : calls) {
     call->reply_fragments.Reset();
+    call->execution = Execution::kMaybeExecuted;
     call->End(status);
   }
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ferry/rpc/resend.h"
 
 namespace ferry {
 
@@ -40,7 +41,9 @@ Endpoint::Endpoint(const Options& options, transport::EventLoop& loop,
     : options_(options),
       loop_(loop),
       connector_(std::move(connector)),
+      watched_(!options.watcher.expired()),
       backoff_(options.min_backoff, options.max_backoff, options.seed),
+      wanted_wait_(kWantedWait, kWantedWait, options.seed),
       timer_([this] { OnTimer(); }) {}
 
 Endpoint::~Endpoint() = default;
@@ -76,24 +79,62 @@ void Endpoint::Wait(ClientCall& call, const google::protobuf::MessageLite& reque
   // Once the call is in the queue it may end, and its callback may destroy the channel.
   const std::shared_ptr<Endpoint> self = shared_from_this();
   absl::Status status;
-  {
-    // Before the work of encoding; the answer may be another below.
+  // Before the work of encoding; the answer may be another below. What may be given back needs its request.
+  if (!watched_) {
     transport::MutexLock lock(mutex_);
     status = CheckMayWait(call, size);
   }
   if (!status.ok()) return FailLater(call, std::move(status));
-  if (size > 0) {
-    call.request_block = loop_.blocks().pool().Allocate(size);
-    request.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(call.request_block.data()));
-  }
-  call.request_size = size;
+  KeepRequest(call, request, size, loop_.blocks().pool());
+  bool elsewhere;
   {
     transport::MutexLock lock(mutex_);
-    status = CheckMayWait(call, size);
-    if (status.ok()) Remember(call, /*at_front=*/false);
+    elsewhere = watched_ && state_ != State::kReady;
+    if (!elsewhere) status = CheckMayWait(call, size);
+    if (status.ok() && !elsewhere) Remember(call, /*at_front=*/false);
   }
   if (!status.ok()) return FailLater(call, std::move(status));
+  if (elsewhere) return ReturnLater(call);
   PostToLoop(&Endpoint::Pump);
+}
+
+// Gives a call to the watcher, for there is no connection.
+void Endpoint::ReturnLater(ClientCall& call) {
+  failures_to_tell_.fetch_add(1, std::memory_order_relaxed);
+  loop_.Post([self = shared_from_this(), &call] {
+    self->ReturnCalls({&call}, self->last_error());
+    self->failures_to_tell_.fetch_sub(1, std::memory_order_release);
+  });
+}
+
+void Endpoint::StartAgain(ClientCall& call) {
+  loop_.AssertInLoop();
+  bool ready;
+  {
+    transport::MutexLock lock(mutex_);
+    ready = state_ == State::kReady;
+    if (ready) Remember(call, /*at_front=*/false);
+  }
+  if (!ready) return ReturnLater(call);
+  Pump();
+}
+
+void Endpoint::KeepConnected() {
+  loop_.AssertInLoop();
+  keep_connected_ = true;
+  Pump();
+}
+
+void Endpoint::ConnectSoon() {
+  loop_.AssertInLoop();
+  {
+    transport::MutexLock lock(mutex_);
+    if (state_ != State::kBackoff || std::exchange(hurried_, true)) return;
+    const Instant soon = loop_.now() + wanted_wait_.Wait(0);
+    if (soon >= retry_at_) return;
+    retry_at_ = soon;
+  }
+  Pump();
 }
 
 absl::Status Endpoint::CheckMayWait(const ClientCall& call, size_t size) {
@@ -174,7 +215,7 @@ void Endpoint::Pump() {
   {
     transport::MutexLock lock(mutex_);
     state = state_;
-    wanted = !waiting_.empty();
+    wanted = !waiting_.empty() || keep_connected_;
     if (state == State::kBackoff && loop_.now() >= retry_at_) state = State::kIdle;
   }
   if (wanted && state == State::kIdle) Connect();
@@ -300,7 +341,8 @@ void Endpoint::ArmTimer() {
   {
     transport::MutexLock lock(mutex_);
     wake_at = deadlines_.wake_at();
-    if (state_ == State::kBackoff && !waiting_.empty()) wake_at = std::min(wake_at, retry_at_);
+    if (state_ == State::kBackoff && (!waiting_.empty() || keep_connected_))
+      wake_at = std::min(wake_at, retry_at_);
   }
   if (wake_at == Instant::Infinite()) {
     loop_.timers().Cancel(timer_);

@@ -14,8 +14,10 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "ferry/rpc/balancing/attempt_limiter.h"
 #include "ferry/rpc/balancing/backoff.h"
 #include "ferry/rpc/call_deadlines.h"
+#include "ferry/rpc/call_target.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/client_session.h"
 #include "ferry/transport/connector.h"
@@ -41,10 +43,25 @@ namespace ferry {
 //
 // Start is Thread-safe; the rest belongs to the loop. Owned by shared_ptr: by its channel, and by tasks on
 // the loop.
+//
+// One with a Watcher is one of several: it connects before any call wants it, and gives calls back rather
+// than have them wait for a connection.
 class Endpoint final : public std::enable_shared_from_this<Endpoint>,
-                       public CallCancellation::Canceller,
+                       public CallTarget,
                        private ClientSession::Owner {
  public:
+  // A Watcher has other places for calls.
+  class Watcher {
+   public:
+    virtual ~Watcher() = default;
+    // The endpoint has become ready or is no longer, or has failed to connect again; last_error() says why.
+    // On the loop; may close the endpoint.
+    virtual void OnStateChange(Endpoint& endpoint) = 0;
+    // Calls that were surely not executed here, and cannot be sent now: they have not ended, and are the
+    // watcher's. In the order they were started. On the loop.
+    virtual void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) = 0;
+  };
+
   struct Options {
     ClientSession::Options session;
     absl::Duration connect_timeout = absl::Seconds(10);
@@ -57,6 +74,10 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
     size_t max_waiting_bytes = 64 * 1024 * 1024;
     // Of the random waits; 0 takes one from the system.
     uint64_t seed = 0;
+    // Says when connecting may be tried; not owned, null for no such bound.
+    AttemptLimiter* attempts = nullptr;
+    // Calls are not given back to one that is gone: they end.
+    std::weak_ptr<Watcher> watcher = {};
     // Lives as long as the endpoint: what calls that it may still have to end are kept in.
     std::shared_ptr<void> keep_alive = {};
   };
@@ -69,9 +90,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   // How often a call that does not wait for ready is turned away before it ends with UNAVAILABLE.
   static constexpr int kMaxTurnedAway = 5;
 
-  // Sends a call as soon as that can be done. `request` is read before this returns; `size` is
-  // request.ByteSizeLong(), just called. Ends the call, on the loop, if it cannot be sent. Thread-safe.
-  void Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
+  void Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size) override
       ABSL_LOCKS_EXCLUDED(mutex_) {
     if (loop_.InLoop() && ready_session_ != nullptr && !has_waiting_.load(std::memory_order_relaxed)) {
       if (ABSL_PREDICT_FALSE(++loop_starts_ >= loop_starts_wanted_)) KeepForLoop();
@@ -80,32 +99,44 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
     StartElsewhere(call, request, size);
   }
 
-  // Ends a call that was never sent, on the loop. Thread-safe.
-  void FailLater(ClientCall& call, absl::Status why);
-
-  // As CancelCall, but on the loop later, if `call`, which has been started, has not ended then. Thread-safe.
-  void CancelLater(std::shared_ptr<ClientCall> call, absl::Status why);
-
+  void FailLater(ClientCall& call, absl::Status why) override;
+  void CancelLater(std::shared_ptr<ClientCall> call, absl::Status why) override;
   // Ends `call` with `why`, and has the server stop if it was sent to it. On the loop.
   void CancelCall(ClientCall& call, absl::Status why) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void Close(const absl::Status& why) override ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Ends every call with `why`, and closes. Calls started afterwards end so too. On the loop.
-  void Close(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
-
-  // Whether calls that could not be sent are still to be ended. Thread-safe.
-  bool has_failures() const { return failures_to_tell_.load(std::memory_order_acquire) > 0; }
-
-  // Whether there are calls that have not ended. Thread-safe.
-  bool has_calls() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether there are any on a session that other threads than the loop's may use. Thread-safe.
-  bool has_shared_calls() ABSL_LOCKS_EXCLUDED(mutex_) {
+  bool has_failures() const override { return failures_to_tell_.load(std::memory_order_acquire) > 0; }
+  bool has_calls() override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool has_shared_calls() override ABSL_LOCKS_EXCLUDED(mutex_) {
     transport::MutexLock lock(mutex_);
     return session_ != nullptr && session_->has_calls();
   }
 
-  transport::EventLoop& loop() const { return loop_; }
-  // What this side accepts.
-  const WireSettings& settings() const { return options_.session.settings; }
+  // Sends a call whose request is kept with it. On the loop.
+  void StartAgain(ClientCall& call) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // For one with a Watcher: connects, and again whenever the connection is lost. On the loop.
+  void KeepConnected();
+  // A call wants the connection: if it waits to try again, that is within kWantedWait now, at random: many
+  // clients may want the same. On the loop.
+  static constexpr absl::Duration kWantedWait = absl::Milliseconds(700);
+  void ConnectSoon() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether calls can be sent at once. On the loop.
+  bool ready() const { return ready_session_ != nullptr; }
+  // Whether connecting has failed since the server last introduced itself, or it has turned calls away twice
+  // in a row; whatever attempt is under way. Thread-safe.
+  bool failing() ABSL_LOCKS_EXCLUDED(mutex_) {
+    transport::MutexLock lock(mutex_);
+    return failing_;
+  }
+  // Why the last connection was lost or could not be made. Thread-safe.
+  absl::Status last_error() ABSL_LOCKS_EXCLUDED(mutex_) {
+    transport::MutexLock lock(mutex_);
+    return last_error_;
+  }
+
+  transport::EventLoop& loop() const override { return loop_; }
+  const WireSettings& settings() const override { return options_.session.settings; }
 
  private:
   static constexpr int kFewLoopStarts = 1024;
@@ -139,11 +170,15 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   void SendEarly() ABSL_LOCKS_EXCLUDED(mutex_);
   void SendWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
   void Connect() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool MustWaitForTurn() ABSL_LOCKS_EXCLUDED(mutex_);
   void OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnConnectFailed(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnTurnedAway(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
   static std::string HistoryOf(const ClientCall& call);
   absl::Status PrepareAgain(ClientCall& call, const absl::Status& why);
+  void TellWatcher(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void ReturnLater(ClientCall& call);
+  void ReturnCalls(const std::vector<ClientCall*>& calls, const absl::Status& why);
   absl::Status CheckMayWaitAgain(const ClientCall& call, const absl::Status& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnTimer() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -169,6 +204,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   const Options options_;
   transport::EventLoop& loop_;
   const std::unique_ptr<transport::Connector> connector_;
+  const bool watched_;
 
   transport::Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kIdle;
@@ -187,6 +223,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   // While state_ is kBackoff: when to try again, and whether calls that do not wait for ready wait for that.
   transport::Instant retry_at_ ABSL_GUARDED_BY(mutex_);
   bool turned_away_ ABSL_GUARDED_BY(mutex_) = false;
+  bool failing_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Belong to the loop.
   std::unique_ptr<transport::Connector::Attempt> attempt_;
@@ -201,7 +238,12 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   int loop_starts_ = 0;
   int loop_starts_wanted_ = kFewLoopStarts;
   int failures_in_a_row_ = 0;
+  bool keep_connected_ = false;
+  // The limiter has given us the time of the next attempt.
+  bool attempt_reserved_ = false;
+  bool hurried_ = false;
   Backoff backoff_;
+  Backoff wanted_wait_;
   transport::Timer timer_;
 };
 

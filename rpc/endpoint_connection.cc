@@ -1,11 +1,12 @@
 // How an endpoint connects, and what becomes of its calls when a connection does not take them.
 #include <algorithm>
-#include <cstring>
+#include <cmath>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/endpoint.h"
+#include "ferry/rpc/resend.h"
 
 namespace ferry {
 namespace {
@@ -22,7 +23,23 @@ std::string Endpoint::HistoryOf(const ClientCall& call) {
                       call.turned_away, call.turned_away == 1 ? " time" : " times");
 }
 
+// Whether too many attempts to connect are made in this process; we try again when it is our turn.
+bool Endpoint::MustWaitForTurn() {
+  if (options_.attempts == nullptr || std::exchange(attempt_reserved_, false)) return false;
+  const absl::Duration wait = options_.attempts->Reserve(loop_.now());
+  if (wait <= absl::ZeroDuration()) return false;
+  attempt_reserved_ = true;
+  transport::MutexLock lock(mutex_);
+  state_ = State::kBackoff;
+  // Calls need not fail for that, nor is anything won by hurrying.
+  turned_away_ = true;
+  hurried_ = true;
+  retry_at_ = loop_.now() + wait;
+  return true;
+}
+
 void Endpoint::Connect() {
+  if (MustWaitForTurn()) return ArmTimer();
   {
     transport::MutexLock lock(mutex_);
     state_ = State::kConnecting;
@@ -56,9 +73,35 @@ void Endpoint::OnIntroduced(ClientSession& session) {
   {
     transport::MutexLock lock(mutex_);
     state_ = State::kReady;
+    failing_ = false;
     session_ = ready_session_;
   }
+  TellWatcher(absl::OkStatus());
   PostToLoop(&Endpoint::Pump);
+}
+
+// Gives the calls that wait, unless they can be sent, to a watcher, and tells it of a change.
+void Endpoint::TellWatcher(const absl::Status& why) {
+  if (!watched_) return;
+  std::vector<ClientCall*> returned;
+  {
+    transport::MutexLock lock(mutex_);
+    if (state_ == State::kClosed) return;
+    if (state_ != State::kReady) {
+      last_error_ = absl::UnavailableError(why.message());
+      returned.assign(waiting_.begin(), waiting_.end());
+      for (ClientCall* call : returned) Forget(*call);
+    }
+  }
+  if (!returned.empty()) ReturnCalls(returned, why);
+  if (const std::shared_ptr<Watcher> watcher = options_.watcher.lock()) watcher->OnStateChange(*this);
+}
+
+void Endpoint::ReturnCalls(const std::vector<ClientCall*>& calls, const absl::Status& why) {
+  if (const std::shared_ptr<Watcher> watcher = options_.watcher.lock()) {
+    return watcher->OnCallsReturned(calls, why);
+  }
+  for (ClientCall* call : calls) call->End(why);
 }
 
 void Endpoint::OnConnectFailed(const absl::Status& why) {
@@ -70,6 +113,8 @@ void Endpoint::OnConnectFailed(const absl::Status& why) {
     transport::MutexLock lock(mutex_);
     if (state_ == State::kClosed) return;
     state_ = State::kBackoff;
+    failing_ = true;
+    hurried_ = false;
     turned_away_ = false;
     retry_at_ = loop_.now() + wait;
     last_error_ = absl::UnavailableError(why.message());
@@ -81,6 +126,7 @@ void Endpoint::OnConnectFailed(const absl::Status& why) {
   for (ClientCall* call : failed) {
     call->End(absl::UnavailableError(absl::StrCat(std::string(why.message()), HistoryOf(*call))));
   }
+  TellWatcher(why);
   ArmTimer();
 }
 
@@ -93,6 +139,8 @@ void Endpoint::OnTurnedAway(const absl::Status& why) {
   {
     transport::MutexLock lock(mutex_);
     state_ = State::kBackoff;
+    failing_ = failing_ || failures_in_a_row_ > 1;
+    hurried_ = false;
     turned_away_ = true;
     retry_at_ = loop_.now() + wait;
     last_error_ = absl::UnavailableError(why.message());
@@ -106,6 +154,7 @@ void Endpoint::OnTurnedAway(const absl::Status& why) {
     call->End(absl::UnavailableError(
         absl::StrCat(std::string(why.message()), HistoryOf(*call), ", limit is ", kMaxTurnedAway)));
   }
+  TellWatcher(why);
   PostToLoop(&Endpoint::Pump);
 }
 
@@ -122,6 +171,7 @@ void Endpoint::OnNoMoreCalls(ClientSession& session, const absl::Status& why) {
   }
   if (session.answered()) {
     failures_in_a_row_ = 0;
+    TellWatcher(why);
     return PostToLoop(&Endpoint::Pump);
   }
   if (session.drained() || (!session.introduced() && !session.broken())) return OnTurnedAway(why);
@@ -133,6 +183,21 @@ void Endpoint::OnCallsReturned(const std::vector<ClientCall*>& calls, const absl
   loop_.AssertInLoop();
   const std::shared_ptr<Endpoint> self = shared_from_this();
   std::vector<std::pair<ClientCall*, absl::Status>> ended;
+  if (watched_) {
+    std::vector<ClientCall*> returned;
+    returned.reserve(calls.size());
+    for (ClientCall* call : calls) {
+      absl::Status status = PrepareAgain(*call, why);
+      if (status.ok()) {
+        returned.push_back(call);
+      } else {
+        ended.emplace_back(call, std::move(status));
+      }
+    }
+    for (auto& [call, status] : ended) call->End(std::move(status));
+    if (!returned.empty()) ReturnCalls(returned, why);
+    return;
+  }
   // The first is to be the first of all that wait.
   for (auto next = calls.rbegin(); next != calls.rend(); ++next) {
     ClientCall& call = **next;
@@ -156,19 +221,7 @@ absl::Status Endpoint::PrepareAgain(ClientCall& call, const absl::Status& why) {
     return absl::Status(why.code(), absl::StrCat(std::string(why.message()), ", turned away ",
                                                  call.turned_away, " times, limit is ", kMaxTurnedAway));
   }
-  if (call.messages != nullptr && !call.messages->Withdraw()) return why;
-  if (call.request_block || call.request_size == 0) return absl::OkStatus();
-  call.request_block = loop_.blocks().pool().Allocate(call.request_size);
-  if (call.lasting_request == nullptr) {
-    std::memcpy(call.request_block.data(), call.request_copy.data(), call.request_size);
-  } else if (call.lasting_request->ByteSizeLong() == call.request_size) {
-    call.lasting_request->SerializeWithCachedSizesToArray(
-        reinterpret_cast<uint8_t*>(call.request_block.data()));
-  } else {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the request was changed during the call: ", std::string(why.message())));
-  }
-  return absl::OkStatus();
+  return PrepareToSendAgain(call, why, loop_.blocks().pool());
 }
 
 // The calls were admitted once: how many wait does not matter.

@@ -2,6 +2,7 @@
 #ifndef FERRY_RPC_SERVER_CONTEXT_H_
 #define FERRY_RPC_SERVER_CONTEXT_H_
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -76,6 +77,11 @@ class ServerContext final : public CallScope {
   Metadata& initial_metadata() { return initial_metadata_; }
   Metadata& trailing_metadata() { return trailing_metadata_; }
 
+  // Asks the client, if the call does not end with OK, to wait for this long before it sends the call again,
+  // if it does at all (PROTOCOL.md section 7): for a server that has too much to do. Zero or more; in
+  // milliseconds, rounded down. Default: nothing is asked.
+  void set_retry_after(absl::Duration wait) { retry_after_ = std::max(wait, absl::ZeroDuration()); }
+
   // For the session that runs the call: makes this the context of a new call, which has `timeout` from `now`
   // on. `place` must outlive it.
   void Begin(const Place& place, transport::Instant now, absl::Duration timeout) {
@@ -89,10 +95,12 @@ class ServerContext final : public CallScope {
     timeout_ = absl::InfiniteDuration();
     deadline_ = transport::Instant::Infinite();
     cancelled_.store(false, std::memory_order_relaxed);
+    if (retry_after_.has_value()) retry_after_ = std::nullopt;
     if (!request_metadata_.empty()) request_metadata_.Clear();
     if (!initial_metadata_.empty()) initial_metadata_.Clear();
     if (!trailing_metadata_.empty()) trailing_metadata_.Clear();
   }
+  const std::optional<absl::Duration>& retry_after() const { return retry_after_; }
   const std::shared_ptr<WorkCount>& coroutines() const { return place_->coroutines; }
   // What the client has given the call; infinite if it set no limit.
   absl::Duration timeout() const { return timeout_; }
@@ -126,6 +134,7 @@ class ServerContext final : public CallScope {
   Metadata request_metadata_;
   Metadata initial_metadata_;
   Metadata trailing_metadata_;
+  std::optional<absl::Duration> retry_after_;
 };
 
 }  // namespace ferry

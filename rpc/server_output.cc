@@ -99,7 +99,8 @@ void ServerOutput::SendEndOfReplies(ServerCall& call) {
 }
 
 void ServerOutput::SendStatus(ServerCall& call, const absl::Status& status, bool at_once) {
-  WireStatus wire{.status = status, .not_executed = call.not_executed};
+  WireStatus wire{
+      .status = status, .not_executed = call.not_executed, .retry_after = call.context().retry_after()};
   if (!call.initial_metadata_sent) wire.initial_metadata = std::move(call.context().initial_metadata());
   wire.trailing_metadata = std::move(call.context().trailing_metadata());
   if (call.streams_replies) {

@@ -333,8 +333,10 @@ void ServerSession::EndArriving(const absl::Status& why) {
     ServerCall* call = slot.call.load(std::memory_order_acquire);
     if (!std::exchange(slot.arriving, false) || call == nullptr) return;
     if (!call->method->takes_stream) return arriving.push_back(call);
+    // In this order: a handler that is told of the failure finds its call cancelled.
+    call->context().Cancel();
     slot.messages->Fail(status);
-    Cancel(slot, *call);
+    slot.messages->End();
   });
   for (ServerCall* call : arriving) {
     call->not_executed = true;

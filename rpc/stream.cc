@@ -203,7 +203,7 @@ bool Stream::Withdraw() {
   std::shared_ptr<StreamCarrier> carrier;
   MutexLock lock(mutex_);
   // One that another thread is just opening may yet send something.
-  if (opening_ || ended_ || has_written_) return false;
+  if (opening_ || ended_ || has_written_ || !failure_.ok()) return false;
   carrier = std::move(carrier_);
   opening_ = true;
   return true;

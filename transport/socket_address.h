@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -52,6 +53,11 @@ class SocketAddress {
   // "127.0.0.1:80", "[::1]:80", "[fe80::1%2]:80", "unix:/path", "unix-abstract:name", or "unix:" without a
   // name.
   std::string ToString() const;
+
+  // Whether they are the same for the kernel.
+  friend bool operator==(const SocketAddress& a, const SocketAddress& b) {
+    return a.size_ == b.size_ && std::memcmp(&a.storage_, &b.storage_, a.size_) == 0;
+  }
 
  private:
   sockaddr_storage storage_ = {};

@@ -110,8 +110,7 @@ absl::StatusOr<Target> ParseHost(std::string_view text, std::string_view host, s
   }
   if (address->port() == 0) return Invalid(text, "port is 0");
   if (std::optional<SocketAddress> literal = transport::LiteralAddress(*address)) {
-    return Target{
-        .kind = Target::Kind::kAddresses, .text = std::string(text), .addresses = {*literal}};
+    return Target{.kind = Target::Kind::kAddresses, .text = std::string(text), .addresses = {*literal}};
   }
   if (std::string problem = NameProblem(address->name()); !problem.empty()) return Invalid(text, problem);
   if (address->name().starts_with('_'))

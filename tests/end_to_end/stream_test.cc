@@ -42,18 +42,22 @@ constexpr PingPongMethod kPingPongs[] = {&StreamsStub::PingPong, &StreamsStub::P
 
 class StreamTest : public testing::TestWithParam<std::string> {
  protected:
-  StreamTest() : address_(NewAddress(GetParam(), directory_)) {
+  StreamTest() : address_(NewAddress(is_fleet() ? "127.0.0.1:0" : GetParam(), directory_)) {
     server_ = std::make_unique<Server>(ServerOptions{.threads = 2, .inline_budget = absl::Hours(1)});
     server_->Register(service_);
     if (address_.empty()) {
       channel_ = *CreateInProcessChannel(*server_);
     } else {
       EXPECT_TRUE(server_->Listen(address_).ok());
-      channel_ = ChannelTo(server_->addresses().front());
+      const std::string address = server_->addresses().front();
+      channel_ = ChannelTo(is_fleet() ? absl::StrCat("list:///", address) : address);
     }
     stub_ = std::make_unique<StreamsStub>(*channel_);
   }
   ~StreamTest() override { service_.LetGo(); }
+
+  // Whether the channel is to a service of one server, instead of to the server.
+  bool is_fleet() const { return GetParam() == "fleet"; }
 
   const TemporaryDirectory directory_;
   const std::string address_;
@@ -63,9 +67,11 @@ class StreamTest : public testing::TestWithParam<std::string> {
   std::unique_ptr<StreamsStub> stub_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Transports, StreamTest, testing::Values("127.0.0.1:0", "unix", "in-process"),
+INSTANTIATE_TEST_SUITE_P(Transports, StreamTest,
+                         testing::Values("127.0.0.1:0", "unix", "in-process", "fleet"),
                          [](const testing::TestParamInfo<std::string>& info) {
                            if (info.param == "127.0.0.1:0") return std::string("Tcp");
+                           if (info.param == "fleet") return std::string("Fleet");
                            return std::string(info.param == "unix" ? "Unix" : "InProcess");
                          });
 

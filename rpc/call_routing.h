@@ -1,0 +1,73 @@
+// How a call finds its way to one of several servers.
+#ifndef FERRY_RPC_CALL_ROUTING_H_
+#define FERRY_RPC_CALL_ROUTING_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "ferry/transport/clock.h"
+
+namespace ferry {
+
+class ClientCall;
+class FleetMember;
+
+// What is known of whether a call that has failed was executed.
+enum class Execution : uint8_t {
+  kNotSent,        // surely not: never written, refused before its handler ran, or beyond a server's DRAIN
+  kMaybeExecuted,  // it was written, and nothing came back
+  kExecuted,       // the server has ended it
+};
+
+// A CallRouter is told of the ends of a call's attempts, and makes others.
+class CallRouter {
+ public:
+  virtual ~CallRouter() = default;
+  // An attempt has ended so. Sends the call again, or ends it. On the loop, with nothing locked.
+  virtual void OnAttemptEnd(ClientCall& call, absl::Status status) = 0;
+};
+
+// A CallRouting is what a router keeps with each of its calls.
+//
+// Belongs to whoever has the call: the thread that starts it, and from then on the loop.
+struct CallRouting {
+  // Of the call's options.
+  std::optional<uint64_t> hash;
+
+  // When the call was started, and how its attempts have ended: the last kMaxHistory.
+  struct PastAttempt {
+    std::string peer;
+    transport::Instant began;
+    transport::Instant ended;
+    absl::Status status;
+  };
+  static constexpr size_t kMaxHistory = 10;
+  transport::Instant started;
+  std::vector<PastAttempt> history;
+
+  // Where the attempt under way was sent, and when; null while the call waits.
+  std::shared_ptr<FleetMember> member;
+  transport::Instant sent_at;
+  // Where the one before was sent: for comparison only.
+  const FleetMember* last_member = nullptr;
+  // How often the call was sent, and how many of these attempts a server may have executed.
+  int attempts = 0;
+  int runs = 0;
+  // It has been let in among those that wait, with so many bytes.
+  bool admitted = false;
+  size_t parked_bytes = 0;
+  // What the server that ended the last attempt has asked for.
+  std::optional<absl::Duration> retry_after;
+  // Not OK: the call is to end so, and not to be sent again.
+  absl::Status cancelled;
+};
+
+}  // namespace ferry
+
+#endif  // FERRY_RPC_CALL_ROUTING_H_

@@ -1,0 +1,249 @@
+// The servers of one service, as a channel uses them.
+#ifndef FERRY_RPC_FLEET_H_
+#define FERRY_RPC_FLEET_H_
+
+#include <google/protobuf/message_lite.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "ferry/rpc/balancing/backoff.h"
+#include "ferry/rpc/balancing/balancer.h"
+#include "ferry/rpc/balancing/outlier_detector.h"
+#include "ferry/rpc/balancing/retry_budget.h"
+#include "ferry/rpc/balancing/server_load.h"
+#include "ferry/rpc/call_failure.pb.h"
+#include "ferry/rpc/call_options.h"
+#include "ferry/rpc/call_routing.h"
+#include "ferry/rpc/call_target.h"
+#include "ferry/rpc/endpoint.h"
+#include "ferry/rpc/names/resolver.h"
+#include "ferry/rpc/parked_calls.h"
+#include "ferry/transport/connector.h"
+#include "ferry/transport/mutex.h"
+
+namespace ferry {
+
+class Fleet;
+
+// A FleetMember is one server of a fleet. Belongs to the loop, but for what is constant. Owned by shared_ptr:
+// by its fleet, by pickers' snapshots, and by calls that are on it.
+class FleetMember final : public Endpoint::Watcher, public std::enable_shared_from_this<FleetMember> {
+ public:
+  FleetMember(Fleet& fleet, uint64_t id, ResolvedServer server)
+      : id_(id), load_(std::make_shared<ServerLoad>()), fleet_(fleet), server_(std::move(server)) {}
+
+  // Constant.
+  uint64_t id() const { return id_; }
+  ServerLoad& load() const { return *load_; }
+  const std::shared_ptr<ServerLoad>& shared_load() const { return load_; }
+  Endpoint& endpoint() const { return *endpoint_; }
+
+  void set_endpoint(std::shared_ptr<Endpoint> endpoint) { endpoint_ = std::move(endpoint); }
+  const ResolvedServer& server() const { return server_; }
+  void set_server(ResolvedServer server) { server_ = std::move(server); }
+
+  // What the fleet knows of it.
+  bool ejected = false;
+  double weight_factor = 1;
+  // It was connected once.
+  bool introduced = false;
+  // It is in the list no more.
+  bool retired = false;
+
+ private:
+  void OnStateChange(Endpoint& endpoint) override;
+  void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) override;
+
+  const uint64_t id_;
+  const std::shared_ptr<ServerLoad> load_;
+  Fleet& fleet_;
+  std::shared_ptr<Endpoint> endpoint_;
+  ResolvedServer server_;
+};
+
+// A Fleet sends calls to the servers that a resolver finds: each to the one that its balancer picks among
+// those that are connected and healthy.
+//
+//     resolver --servers--> members --connected, not ejected--> picker
+//                                                                  |
+//     Start --pick--> member's endpoint --> OK, or an error that is final
+//        |                 '--- not executed, or may be repeated ---> another member, after a while
+//        '--nobody to pick--> waits
+//
+// A call that was surely not executed goes to another server at once. One of an idempotent method that ended
+// with UNAVAILABLE is sent again, max_attempts times in all and as far as the retry budget goes: at once if
+// there is another server, and otherwise after a random time. A call that waits for no server fails as soon
+// as every server has failed to be connected to, unless it waits for ready.
+//
+// As CallTarget. Everything is on one loop, but for Start: a call that another thread starts is picked a
+// server and written by that thread.
+class Fleet final : public std::enable_shared_from_this<Fleet>,
+                    public CallTarget,
+                    private Resolver::Watcher,
+                    private CallRouter {
+ public:
+  struct Options {
+    // What the service is called in errors.
+    std::string name;
+    // Of each server's endpoint.
+    Endpoint::Options endpoint;
+    BalancingOptions balancing;
+    OutlierDetector::Options outliers;
+    RetryBudget::Options retry_budget;
+    // How often a call may be sent that may have been executed, the first time included.
+    int max_attempts = 3;
+    // A retry for which there is no other server waits for a random time up to a bound, which doubles from
+    // the first value to the second with each attempt.
+    absl::Duration min_retry_wait = absl::Milliseconds(20);
+    absl::Duration max_retry_wait = absl::Seconds(1);
+    // Uses so many servers at most; 0 uses all. Which ones follows from client_id (balancing/subset.h).
+    size_t max_servers = 0;
+    uint64_t client_id = 0;
+    // Of random choices; 0 takes one from the system.
+    uint64_t seed = 0;
+  };
+
+  // Makes a resolver for a loop, on it. An error is taken as what there is to be found.
+  using ResolverFactory =
+      std::function<absl::StatusOr<std::unique_ptr<Resolver>>(transport::EventLoop& loop)>;
+  // Makes the way to a server.
+  using ConnectorFactory = std::function<std::unique_ptr<transport::Connector>(const ResolvedServer& server)>;
+
+  // INVALID_ARGUMENT, naming it, for an option that is out of its bounds. `loop` must outlive the fleet.
+  static absl::StatusOr<std::shared_ptr<Fleet>> Create(const Options& options, transport::EventLoop& loop,
+                                                       ResolverFactory make_resolver,
+                                                       ConnectorFactory make_connector);
+  ~Fleet() override;
+
+  // Makes `call`, which is about to be started, one of the fleet's. The calling thread has it alone.
+  void Route(ClientCall& call, const CallOptions& options) const;
+
+  void Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void FailLater(ClientCall& call, absl::Status why) override;
+  void CancelLater(std::shared_ptr<ClientCall> call, absl::Status why) override;
+  void CancelCall(ClientCall& call, absl::Status why) override;
+  void Close(const absl::Status& why) override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool has_failures() const override { return calls_.load(std::memory_order_acquire) > 0; }
+  bool has_calls() override { return calls_.load(std::memory_order_acquire) > 0; }
+  bool has_shared_calls() override { return has_calls(); }
+  transport::EventLoop& loop() const override { return loop_; }
+  const WireSettings& settings() const override { return options_.endpoint.session.settings; }
+
+  // How many servers there are, and how many of them are connected to and healthy. Thread-safe.
+  struct Counts {
+    size_t servers = 0;
+    size_t usable = 0;
+  };
+  Counts counts() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    transport::MutexLock lock(mutex_);
+    return counts_;
+  }
+  // How often a call was sent again though it may have been executed. Thread-safe.
+  uint64_t retries() const { return retries_.load(std::memory_order_relaxed); }
+
+ private:
+  friend class FleetMember;
+
+  // What a thread picks from.
+  struct Snapshot {
+    std::vector<std::shared_ptr<FleetMember>> members;
+    std::shared_ptr<const Picker> picker;
+  };
+
+  Fleet(const Options& options, transport::EventLoop& loop, std::unique_ptr<Balancer> balancer,
+        ConnectorFactory make_connector);
+  void Begin(const ResolverFactory& make_resolver);
+
+  // Calls.
+  std::shared_ptr<FleetMember> Pick(const ClientCall& call) const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool HasOther(const FleetMember& member) const;
+  void SetOut(ClientCall& call, std::shared_ptr<FleetMember> member);
+  void OnAttemptEnd(ClientCall& call, absl::Status status) override;
+  void CountEnd(FleetMember& member, const ClientCall& call, const absl::Status& status);
+  bool MayRepeat(const ClientCall& call, const absl::Status& status);
+  void Repeat(ClientCall& call, const absl::Status& why, bool other_server);
+  void SendAgain(ClientCall& call, const absl::Status& why);
+  void Park(ClientCall& call, const absl::Status& why);
+  absl::Status CheckMayWait(const ClientCall& call, const absl::Status& why) const;
+  bool HasHope() const;
+  void WantConnections();
+  void Unpark(ClientCall& call);
+  void Finish(ClientCall& call, absl::Status status);
+  void Note(ClientCall& call, const FleetMember& member, const absl::Status& status) const;
+  CallFailure::Phase PhaseOf(const ClientCall& call) const;
+  CallFailure Describe(const ClientCall& call) const;
+  void Pump();
+  void OnTimer();
+  void ArmTimer();
+
+  // Servers.
+  void OnServers(absl::StatusOr<std::vector<ResolvedServer>> servers) override;
+  std::vector<ResolvedServer> OwnPart(std::vector<ResolvedServer> servers) const;
+  void Add(ResolvedServer server);
+  void Retire(std::shared_ptr<FleetMember> member);
+  void CloseIfRetired(FleetMember& member);
+  void OnMemberChange(FleetMember& member);
+  void OnMemberReturned(FleetMember& member, const std::vector<ClientCall*>& calls, const absl::Status& why);
+  size_t usable_servers() const;
+  void Sweep();
+  void RefreshLater();
+  void Refresh() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status WhyNone() const;
+
+  // Constant.
+  const Options options_;
+  transport::EventLoop& loop_;
+  const std::unique_ptr<Balancer> balancer_;
+  const ConnectorFactory make_connector_;
+
+  std::atomic<size_t> calls_{0};
+  // Requests of calls that were started while there was no server for them.
+  std::atomic<size_t> parked_bytes_{0};
+  std::atomic<uint64_t> retries_{0};
+  RetryBudget retry_budget_;
+
+  mutable transport::Mutex mutex_;
+  std::shared_ptr<const Snapshot> snapshot_ ABSL_GUARDED_BY(mutex_);
+  Counts counts_ ABSL_GUARDED_BY(mutex_);
+
+  // Belong to the loop.
+  std::unique_ptr<Resolver> resolver_;
+  // By name.
+  std::map<std::string, std::shared_ptr<FleetMember>, std::less<>> members_;
+  // In the order of the list.
+  std::vector<std::shared_ptr<FleetMember>> order_;
+  // Those that are in the list no more, but have calls.
+  std::vector<std::shared_ptr<FleetMember>> retired_;
+  uint64_t last_id_ = 0;
+  // What the resolver has said: nothing yet, a list, or that there is none.
+  bool told_ = false;
+  absl::Status resolver_error_;
+  bool refresh_posted_ = false;
+  // Every member has been told that calls wait since one last changed.
+  bool hurried_ = false;
+  OutlierDetector outliers_;
+  // Calls have ended since the last sweep, or a server's weight is still growing.
+  bool sweep_wanted_ = false;
+  ParkedCalls parked_;
+  Backoff retry_backoff_;
+  // Not OK: closed, and why.
+  absl::Status closed_;
+  transport::Timer timer_;
+};
+
+}  // namespace ferry
+
+#endif  // FERRY_RPC_FLEET_H_

@@ -1,0 +1,218 @@
+// The servers of a fleet: which there are, and which of them calls may go to.
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ferry/rpc/balancing/subset.h"
+#include "ferry/rpc/fleet.h"
+
+namespace ferry {
+
+void FleetMember::OnStateChange(Endpoint& /*endpoint*/) { fleet_.OnMemberChange(*this); }
+
+void FleetMember::OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) {
+  fleet_.OnMemberReturned(*this, calls, why);
+}
+
+// ---------------------------------------------------------------- The list
+
+void Fleet::OnServers(absl::StatusOr<std::vector<ResolvedServer>> servers) {
+  loop_.AssertInLoop();
+  if (!servers.ok()) {
+    resolver_error_ = servers.status();
+    if (!told_) RefreshLater();
+    return;
+  }
+  told_ = true;
+  resolver_error_ = absl::OkStatus();
+  std::vector<ResolvedServer> part = OwnPart(*std::move(servers));
+  std::map<std::string, std::shared_ptr<FleetMember>, std::less<>> before;
+  before.swap(members_);
+  order_.clear();
+  for (ResolvedServer& server : part) {
+    // Of two entries with one name the first counts.
+    if (members_.contains(server.name)) continue;
+    const auto found = before.find(server.name);
+    if (found == before.end() || found->second->server().addresses != server.addresses) {
+      Add(std::move(server));
+      continue;
+    }
+    found->second->set_server(server);
+    order_.push_back(found->second);
+    members_.emplace(std::move(server.name), std::move(found->second));
+    before.erase(found);
+  }
+  for (auto& [name, member] : before) Retire(std::move(member));
+  RefreshLater();
+}
+
+// Those that this client uses.
+std::vector<ResolvedServer> Fleet::OwnPart(std::vector<ResolvedServer> servers) const {
+  if (options_.max_servers == 0 || servers.size() <= options_.max_servers) return servers;
+  std::vector<absl::string_view> names;
+  names.reserve(servers.size());
+  for (const ResolvedServer& server : servers) names.emplace_back(server.name);
+  std::vector<ResolvedServer> part;
+  for (const size_t index : Subset(names, options_.client_id, options_.max_servers)) {
+    part.push_back(servers[index]);
+  }
+  return part;
+}
+
+void Fleet::Add(ResolvedServer server) {
+  auto member = std::make_shared<FleetMember>(*this, ++last_id_, std::move(server));
+  Endpoint::Options options = options_.endpoint;
+  options.watcher = member;
+  options.keep_alive = shared_from_this();
+  member->set_endpoint(Endpoint::Create(options, loop_, make_connector_(member->server())));
+  outliers_.Add(member->id(), member->shared_load(), loop_.now(), /*ramp_up=*/usable_servers() > 0);
+  member->weight_factor = outliers_.weight_factor(member->id());
+  sweep_wanted_ = true;
+  order_.push_back(member);
+  members_.emplace(member->server().name, member);
+  member->endpoint().KeepConnected();
+}
+
+// A server is in the list no more: it gets no new calls, and ends those that it has.
+void Fleet::Retire(std::shared_ptr<FleetMember> member) {
+  FleetMember& retired = *member;
+  retired.retired = true;
+  outliers_.Remove(retired.id());
+  retired_.push_back(std::move(member));
+  CloseIfRetired(retired);
+}
+
+void Fleet::CloseIfRetired(FleetMember& member) {
+  if (member.load().in_flight() > 0) return;
+  const auto found = std::find_if(retired_.begin(), retired_.end(),
+                                  [&](const auto& retired) { return retired.get() == &member; });
+  if (found == retired_.end()) return;
+  std::shared_ptr<FleetMember> closed = std::move(*found);
+  retired_.erase(found);
+  // Something of it may be on the stack.
+  loop_.PostToOwner([self = shared_from_this(), closed = std::move(closed)] {
+    // Somebody may have picked it just before.
+    if (self->closed_.ok() && closed->load().in_flight() > 0) {
+      self->retired_.push_back(closed);
+      return;
+    }
+    closed->endpoint().Close(absl::UnavailableError(
+        absl::StrCat(closed->server().name, " is not a server of ", self->options_.name, " any more")));
+  });
+}
+
+// ---------------------------------------------------------------- Their state
+
+void Fleet::OnMemberChange(FleetMember& member) {
+  if (!closed_.ok() || member.retired) return;
+  hurried_ = false;
+  if (member.endpoint().ready()) {
+    // What it did before it was lost says nothing of it now.
+    if (std::exchange(member.introduced, true)) outliers_.Restart(member.id(), loop_.now());
+    member.ejected = outliers_.is_ejected(member.id());
+    member.weight_factor = outliers_.weight_factor(member.id());
+    sweep_wanted_ = true;
+  } else {
+    if (resolver_ != nullptr) resolver_->ResolveAgain();
+    if (parked_.size() > 0) WantConnections();
+  }
+  RefreshLater();
+}
+
+void Fleet::OnMemberReturned(FleetMember& member, const std::vector<ClientCall*>& calls,
+                             const absl::Status& why) {
+  const std::shared_ptr<Fleet> self = shared_from_this();
+  // Nobody is to pick this one meanwhile.
+  if (!member.endpoint().ready() && closed_.ok()) Refresh();
+  for (ClientCall* call : calls) {
+    call->router = nullptr;
+    member.load().OnAbandoned();
+    call->routing->member = nullptr;
+    call->routing->last_member = &member;
+    call->execution = Execution::kNotSent;
+    Note(*call, member, why);
+    if (!call->wait_for_ready && call->routing->attempts >= Endpoint::kMaxTurnedAway) {
+      Finish(*call, absl::UnavailableError(
+                        absl::StrCat(std::string(why.message()), ", attempt ", call->routing->attempts)));
+    } else {
+      SendAgain(*call, why);
+    }
+  }
+  if (member.retired) CloseIfRetired(member);
+}
+
+void Fleet::Sweep() {
+  const std::vector<OutlierDetector::Change> changes = outliers_.Sweep(loop_.now());
+  for (const OutlierDetector::Change& change : changes) {
+    const auto found = std::find_if(order_.begin(), order_.end(),
+                                    [&](const auto& member) { return member->id() == change.server; });
+    if (found == order_.end()) continue;
+    (*found)->ejected = change.ejected;
+    (*found)->weight_factor = change.weight_factor;
+  }
+  if (!changes.empty()) RefreshLater();
+  // An idle fleet sleeps, unless a server is still to come back.
+  sweep_wanted_ =
+      outliers_.ejected() > 0 || has_calls() ||
+      std::any_of(order_.begin(), order_.end(), [](const auto& member) { return member->weight_factor < 1; });
+}
+
+size_t Fleet::usable_servers() const {
+  return static_cast<size_t>(std::count_if(order_.begin(), order_.end(), [](const auto& member) {
+    return !member->ejected && member->endpoint().ready();
+  }));
+}
+
+// Once for all that has changed in a batch.
+void Fleet::RefreshLater() {
+  if (std::exchange(refresh_posted_, true)) return;
+  loop_.Post([self = shared_from_this()] {
+    self->refresh_posted_ = false;
+    if (!self->closed_.ok()) return;
+    self->Refresh();
+    self->Pump();
+    self->ArmTimer();
+  });
+}
+
+// Has calls picked from the servers as they are now.
+void Fleet::Refresh() {
+  auto snapshot = std::make_shared<Snapshot>();
+  snapshot->members = order_;
+  // Those that were ejected are better than none.
+  const size_t usable = usable_servers();
+  const bool any = usable > 0;
+  std::vector<Candidate> candidates;
+  candidates.reserve(order_.size());
+  for (const std::shared_ptr<FleetMember>& member : order_) {
+    const ResolvedServer& server = member->server();
+    candidates.push_back({.name = server.name,
+                          .weight = server.weight,
+                          .weight_factor = std::max(member->weight_factor, Candidate::kMinFactor),
+                          .locality = server.locality,
+                          .priority = server.priority,
+                          .usable = member->endpoint().ready() && (!any || !member->ejected),
+                          .load = member->shared_load()});
+  }
+  snapshot->picker = balancer_->MakePicker(candidates);
+  transport::MutexLock lock(mutex_);
+  counts_ = {.servers = snapshot->members.size(), .usable = usable};
+  snapshot_ = std::move(snapshot);
+}
+
+// Why a call finds no server.
+absl::Status Fleet::WhyNone() const {
+  if (!told_) {
+    if (!resolver_error_.ok()) return absl::UnavailableError(resolver_error_.message());
+    return absl::UnavailableError(absl::StrCat("the servers of ", options_.name, " are not known yet"));
+  }
+  if (order_.empty()) return absl::UnavailableError(absl::StrCat(options_.name, " has no servers"));
+  const FleetMember& last = *order_.back();
+  return absl::UnavailableError(absl::StrCat("none of the ", order_.size(), " servers of ", options_.name,
+                                             " can be reached; ", last.server().name, ": ",
+                                             std::string(last.endpoint().last_error().message())));
+}
+
+}  // namespace ferry
