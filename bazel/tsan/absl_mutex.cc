@@ -27,6 +27,8 @@
 // under a spin lock, that ThreadSanitizer does not see.
 extern "C" const char* __tsan_default_suppressions() {
   return "race:absl::debian3::Status::Unref\n"
+         // The same where it is inlined, and its frame has no more than a name and a file.
+         "race:absl/status/status.h\n"
          "race:absl::debian3::synchronization_internal::GraphCycles\n";
 }
 
