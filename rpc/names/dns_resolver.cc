@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
+#include "ferry/rpc/balancing/backoff.h"
 #include "ferry/rpc/names/target.h"
 #include "ferry/transport/check.h"
 #include "ferry/transport/socket_address.h"
@@ -89,9 +89,7 @@ class DnsResolver final : public Resolver {
     if (result.servers.ok()) return std::min(result.ttl.value_or(options_.max_ttl), options_.max_ttl);
     if (result.negative)
       return std::min(result.ttl.value_or(options_.negative_ttl), options_.max_negative_ttl);
-    absl::Duration most = options_.min_interval;
-    for (int i = 0; i < failures_ && most < options_.max_backoff; ++i) most *= 2;
-    return absl::Uniform(random_, 0.0, 1.0) * std::min(most, options_.max_backoff);
+    return backoff_.Wait(failures_);
   }
 
   const DnsName name_;
@@ -103,7 +101,7 @@ class DnsResolver final : public Resolver {
   bool found_ = false;                 // whether the last one that ended found servers
   std::vector<std::string> told_;      // what was told last; empty if that was an error
   int failures_ = 0;                   // in a row
-  absl::BitGen random_;
+  Backoff backoff_{options_.min_interval, options_.max_backoff};
   transport::Timer timer_;
 };
 

@@ -1,12 +1,9 @@
 #include "ferry/rpc/names/etcd_options.h"
 
-#include <algorithm>
-#include <cmath>
-
-#include "absl/random/random.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "ferry/rpc/balancing/backoff.h"
 #include "ferry/rpc/names/etcd_address.h"
 
 namespace ferry {
@@ -72,11 +69,7 @@ std::string EtcdRangeEnd(std::string prefix) {
 
 absl::Duration EtcdBackoff(const EtcdOptions& options, int failures) {
   if (failures <= 1) return absl::ZeroDuration();
-  // More doublings than any maximum needs.
-  const absl::Duration limit =
-      std::min(options.backoff_max, options.backoff_min * std::ldexp(1.0, std::min(failures - 2, 40)));
-  absl::BitGen random;
-  return limit * absl::Uniform(random, 0.0, 1.0);
+  return Backoff(options.backoff_min, options.backoff_max).Wait(failures - 2);
 }
 
 }  // namespace ferry
