@@ -85,15 +85,14 @@ void Fleet::Route(ClientCall& call, const CallOptions& options) const {
 }
 
 // A server for the call, another one than the last if there is one; nullptr if there is none.
-std::shared_ptr<FleetMember> Fleet::Pick(const ClientCall& call) const {
+std::shared_ptr<FleetMember> Fleet::Pick(const ClientCall& call, Instant now) const {
   std::shared_ptr<const Snapshot> snapshot;
   {
     transport::MutexLock lock(mutex_);
     snapshot = snapshot_;
   }
   if (snapshot == nullptr) return nullptr;
-  PickArguments arguments{
-      .now = loop_.clock().Now(), .random = ThreadRandom(), .hash_key = call.routing->hash};
+  PickArguments arguments{.now = now, .random = ThreadRandom(), .hash_key = call.routing->hash};
   std::optional<size_t> picked;
   if (const FleetMember* const last = call.routing->last_member; last != nullptr) {
     const auto found = std::find_if(snapshot->members.begin(), snapshot->members.end(),
@@ -108,12 +107,12 @@ std::shared_ptr<FleetMember> Fleet::Pick(const ClientCall& call) const {
 }
 
 // Notes that the call goes to `member` now.
-void Fleet::SetOut(ClientCall& call, std::shared_ptr<FleetMember> member) {
+void Fleet::SetOut(ClientCall& call, std::shared_ptr<FleetMember> member, Instant now) {
   CallRouting& routing = *call.routing;
   if (ABSL_PREDICT_FALSE(routing.parked_bytes > 0)) Unpark(call);
   member->load().OnStart();
   routing.member = std::move(member);
-  routing.sent_at = loop_.clock().Now();
+  routing.sent_at = now;
   ++routing.attempts;
   call.execution = Execution::kNotSent;
   call.router = this;
@@ -122,12 +121,12 @@ void Fleet::SetOut(ClientCall& call, std::shared_ptr<FleetMember> member) {
 void Fleet::Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size) {
   calls_.fetch_add(1, std::memory_order_relaxed);
   retry_budget_.OnCall();
-  if (std::shared_ptr<FleetMember> member = Pick(call); member != nullptr) {
-    Endpoint& endpoint = member->endpoint();
-    // The call may end before Start returns, and be the last to hold the member.
-    const std::shared_ptr<FleetMember> kept = member;
-    SetOut(call, std::move(member));
-    return endpoint.Start(call, request, size);
+  // It was routed just now.
+  const Instant now = call.routing->started;
+  // The call may end before Start returns, and be the last but this to hold the member.
+  if (const std::shared_ptr<FleetMember> member = Pick(call, now); member != nullptr) {
+    SetOut(call, member, now);
+    return member->endpoint().Start(call, request, size);
   }
   const size_t parked = parked_bytes_.fetch_add(size, std::memory_order_relaxed) + size;
   call.routing->parked_bytes = size;
@@ -245,16 +244,16 @@ void Fleet::SendAgain(ClientCall& call, const absl::Status& why) {
   loop_.AssertInLoop();
   if (!closed_.ok()) return Finish(call, closed_);
   if (!call.routing->cancelled.ok()) return Finish(call, call.routing->cancelled);
-  if (loop_.clock().Now() >= call.deadline) {
+  const Instant now = loop_.clock().Now();
+  if (now >= call.deadline) {
     return Finish(call, absl::DeadlineExceededError(
                             absl::StrCat("the deadline of ", call.method->full_name,
                                          " passed before it could be sent: ", std::string(why.message()))));
   }
-  std::shared_ptr<FleetMember> member = Pick(call);
+  const std::shared_ptr<FleetMember> member = Pick(call, now);
   if (member == nullptr) return Park(call, why);
-  const std::shared_ptr<FleetMember> kept = member;
-  SetOut(call, std::move(member));
-  kept->endpoint().StartAgain(call);
+  SetOut(call, member, now);
+  member->endpoint().StartAgain(call);
 }
 
 void Fleet::Park(ClientCall& call, const absl::Status& why) {

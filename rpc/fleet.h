@@ -168,9 +168,10 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   void Begin(const ResolverFactory& make_resolver);
 
   // Calls.
-  std::shared_ptr<FleetMember> Pick(const ClientCall& call) const ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<FleetMember> Pick(const ClientCall& call, transport::Instant now) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
   bool HasOther(const FleetMember& member) const;
-  void SetOut(ClientCall& call, std::shared_ptr<FleetMember> member);
+  void SetOut(ClientCall& call, std::shared_ptr<FleetMember> member, transport::Instant now);
   void OnAttemptEnd(ClientCall& call, absl::Status status) override;
   void CountEnd(FleetMember& member, const ClientCall& call, const absl::Status& status);
   bool MayRepeat(const ClientCall& call, const absl::Status& status);

@@ -1,4 +1,5 @@
 // An endpoint that is one of several: it stays connected, and gives back the calls that it cannot send.
+#include <cstddef>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -10,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "ferry/rpc/balancing/attempt_limiter.h"
 #include "ferry/rpc/endpoint.h"
 #include "ferry/transport/clock.h"
 #include "ferry/transport/event_loop.h"
@@ -54,12 +56,13 @@ struct Log final : Endpoint::Watcher {
 
 class WatchedEndpointTest : public testing::Test {
  protected:
-  WatchedEndpointTest() {
+  explicit WatchedEndpointTest(AttemptLimiter* attempts = nullptr) {
     absl::StatusOr<std::unique_ptr<EventLoop>> loop = EventLoop::Create({.clock = &clock_});
     EXPECT_TRUE(loop.ok()) << loop.status();
     loop_ = *std::move(loop);
     Endpoint::Options options;
     options.watcher = log_;
+    options.attempts = attempts;
     endpoint_ = Endpoint::Create(options, *loop_, std::make_unique<ScriptedConnector>(script_));
   }
   ~WatchedEndpointTest() override {
@@ -124,6 +127,50 @@ TEST_F(WatchedEndpointTest, ConnectsAgainWhenTheConnectionIsLost) {
   EXPECT_TRUE(endpoint_->ready());
   EXPECT_FALSE(endpoint_->failing());
   EXPECT_THAT(log_->states, ElementsAre(true, false, true));
+}
+
+TEST_F(WatchedEndpointTest, ConnectsSoonForACallThatWaitsElsewhere) {
+  script_.failures = 1000;
+  KeepConnected();
+  // By now it waits for up to 20 s.
+  while (script_.attempts.size() < 20) Advance(absl::Seconds(1));
+  for (int i = 0; i < 20; ++i) {
+    const size_t before = script_.attempts.size();
+    InLoop([this] { endpoint_->ConnectSoon(); });
+    Advance(Endpoint::kWantedWait);
+    EXPECT_GT(script_.attempts.size(), before);
+  }
+}
+
+TEST_F(WatchedEndpointTest, IsFailingWhenItIsTurnedAwayTwice) {
+  KeepConnected();
+  script_.far_ends.back()->Close();
+  loop_->RunUntilIdle();
+  EXPECT_FALSE(endpoint_->failing()) << "a server that is being replaced does so";
+  ASSERT_THAT(script_.far_ends, SizeIs(2));
+  script_.far_ends.back()->Close();
+  loop_->RunUntilIdle();
+  EXPECT_TRUE(endpoint_->failing());
+}
+
+class LimitedEndpointTest : public WatchedEndpointTest {
+ protected:
+  LimitedEndpointTest() : WatchedEndpointTest(&limiter_) {}
+
+  // Two attempts at once, and one a second.
+  AttemptLimiter limiter_{1, 2};
+};
+
+TEST_F(LimitedEndpointTest, WaitsForItsTurnToConnect) {
+  EXPECT_EQ(limiter_.Reserve(clock_.Now()), absl::ZeroDuration());
+  EXPECT_EQ(limiter_.Reserve(clock_.Now()), absl::ZeroDuration());
+  KeepConnected();
+  EXPECT_THAT(script_.attempts, IsEmpty());
+  EXPECT_FALSE(endpoint_->failing());
+  Advance(absl::Milliseconds(999));
+  EXPECT_THAT(script_.attempts, IsEmpty());
+  Advance(absl::Milliseconds(1));
+  EXPECT_THAT(script_.attempts, SizeIs(1));
 }
 
 TEST_F(WatchedEndpointTest, GivesBackCallsWithTheirRequestsWhileItConnects) {
