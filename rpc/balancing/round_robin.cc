@@ -19,10 +19,45 @@ namespace {
 // Weights are counted in thousandths: as fine as Candidate::kMinFactor.
 constexpr double kUnitsOfWeight = 1000;
 
+// Of how many steps the best one is chosen at most.
+constexpr uint64_t kMaxSteps = 64;
+
+// The sum of the partial quotients of the continued fraction of a / b. How far the multiples of a, modulo b,
+// are from being spread evenly is bounded by it (Ostrowski).
+uint64_t SumOfQuotients(uint64_t a, uint64_t b) {
+  uint64_t sum = 0;
+  while (b != 0) {
+    sum += a / b;
+    const uint64_t rest = a % b;
+    a = b;
+    b = rest;
+  }
+  return sum;
+}
+
+// A number prime to `circumference`, near it over the golden ratio, whose multiples are spread most evenly.
+// The golden ratio has the smallest quotients of all, but the first number beside it that is prime to the
+// circumference may have a large one further on: 2639 / 1630 ends with 77.
+uint64_t StepFor(uint64_t circumference) {
+  constexpr double kGoldenRatio = 0.6180339887498949;
+  const auto nearest = static_cast<uint64_t>(static_cast<double>(circumference) * kGoldenRatio);
+  uint64_t best = 1;
+  uint64_t best_sum = circumference;
+  const uint64_t count = std::min(kMaxSteps, 8 + circumference / 32);
+  for (uint64_t step = nearest; step < std::min(nearest + count, circumference); ++step) {
+    if (std::gcd(step, circumference) != 1) continue;
+    const uint64_t sum = SumOfQuotients(circumference, step);
+    if (sum >= best_sum) continue;
+    best = step;
+    best_sum = sum;
+  }
+  return best;
+}
+
 // The servers stand side by side on a circle, each as long as its weight: W units all together. Pick k takes
 // the one at k * S mod W, with S near W over the golden ratio and prime to W. So W picks in a row meet each
-// unit once: the shares are exact. And as the golden ratio is the number that fractions come closest to last,
-// any number of picks in a row are spread over the circle nearly as evenly as can be: there are no bursts.
+// unit once: the shares are exact. And as multiples of the golden ratio are spread over a circle as evenly as
+// can be, any number of picks in a row gives each server its due within few picks: there are no bursts.
 //
 // With equal weights a unit is a server: each is picked once in n picks.
 class RoundRobin final : public Picker {
@@ -39,8 +74,7 @@ class RoundRobin final : public Picker {
       circumference_ += server.end / unit;
       server.end = circumference_;
     }
-    step_ = static_cast<uint64_t>(static_cast<double>(circumference_) * kGoldenRatio);
-    while (std::gcd(step_, circumference_) != 1) ++step_;
+    step_ = StepFor(circumference_);
     next_.store(Scale(start, circumference_), std::memory_order_relaxed);
   }
 
@@ -55,8 +89,6 @@ class RoundRobin final : public Picker {
   }
 
  private:
-  static constexpr double kGoldenRatio = 0.6180339887498949;
-
   struct Server {
     size_t index;
     // Where it ends on the circle; it begins where the one before it ends.
