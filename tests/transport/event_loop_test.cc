@@ -655,6 +655,54 @@ TEST_F(GuestTest, IsFollowedByTheOwnThreadIfItFindsThatTheLoopIsWanted) {
   EXPECT_EQ(seen.get_future().get(), own_);
 }
 
+TEST_F(GuestTest, IsFollowedByTheOwnThreadWhenATimerIsDue) {
+  std::promise<std::thread::id> seen;
+  Timer timer(Tell(seen));
+  std::unique_ptr<Guest> guest = Enter();
+  loop_->timers().Arm(timer, loop_->now() + absl::Microseconds(500));
+  guest.reset();
+  EXPECT_EQ(seen.get_future().get(), own_);
+}
+
+// The machine's clock; counts how often one thread looks at it.
+class CountingClock final : public Clock {
+ public:
+  Instant Now() const override {
+    if (std::this_thread::get_id() == thread_.load()) ++looks_;
+    return Clock::Real().Now();
+  }
+  void Count(std::thread::id thread) { thread_ = thread; }
+  int looks() const { return looks_; }
+
+ private:
+  std::atomic<std::thread::id> thread_;
+  mutable std::atomic<int> looks_{0};
+};
+
+TEST_F(GuestTest, LetsTheOwnThreadSleepHoweverLongItWaits) {
+  CountingClock clock;
+  const std::unique_ptr<EventLoop> loop = NewLoop({.clock = &clock});
+  std::thread thread([&] { loop->Run(); });
+  std::unique_ptr<Guest> guest;
+  while (guest == nullptr || !guest->entered()) {
+    guest.reset();
+    loop->Post([&] { loop->RequestLoan(); });
+    std::this_thread::yield();
+    guest = std::make_unique<Guest>(*loop);
+  }
+  clock.Count(thread.get_id());
+  bool waited = false;
+  Timer timer([&] { waited = true; });
+  // Longer than any loan.
+  loop->timers().Arm(timer, loop->now() + 3 * EventLoop::kLongLoanTime);
+  EXPECT_TRUE(guest->RunUntil([&] { return waited; }));
+  // It looks after the guest now and then; one that kept looking would have come to thousands.
+  EXPECT_LE(clock.looks(), 100);
+  guest.reset();
+  loop->Stop();
+  thread.join();
+}
+
 TEST_F(GuestTest, ALoanOfAManualClocksLoopEndsToo) {
   ManualClock clock;
   const std::unique_ptr<EventLoop> loop = NewLoop({.clock = &clock});
