@@ -5,19 +5,26 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 namespace ferry {
 
-ThreadPool::ThreadPool(const Options& options) : queue_(std::max<size_t>(options.capacity, 1)) {
+ThreadPool::ThreadPool(const Options& options)
+    : clock_(*options.clock), queue_(std::max<size_t>(options.capacity, 1)) {
   // Signals are for the application's own threads.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  for (int i = 0; i < std::max(options.threads, 1); ++i) {
-    threads_.emplace_back([this] { Work(); });
+  const int threads = std::max(options.threads, 1);
+  {
+    transport::MutexLock lock(mutex_);
+    idle_.reserve(static_cast<size_t>(threads));
+  }
+  for (int i = 0; i < threads; ++i) {
+    threads_.emplace_back([this, &worker = workers_.emplace_back()] { Work(worker); });
     pthread_setname_np(threads_.back().native_handle(),
                        absl::StrCat(options.name, "-", i).substr(0, 15).c_str());
   }
@@ -30,15 +37,14 @@ void ThreadPool::Stop() {
   {
     transport::MutexLock lock(mutex_);
     if (std::exchange(stopping_, true)) return;
-    idle_ = 0;
+    while (std::binary_semaphore* const wake = TakeIdle()) wake->release();
   }
-  wake_.release(static_cast<std::ptrdiff_t>(threads_.size()));
   for (std::thread& thread : threads_) thread.join();
 }
 
 size_t ThreadPool::Submit(absl::Span<Task* const> tasks) {
   size_t taken;
-  bool wake;
+  std::binary_semaphore* wake;
   {
     transport::MutexLock lock(mutex_);
     taken = stopping_ ? 0 : std::min(tasks.size(), queue_.size() - count_);
@@ -49,45 +55,103 @@ size_t ThreadPool::Submit(absl::Span<Task* const> tasks) {
       if (++next == queue_.size()) next = 0;
     }
     count_ += taken;
-    wake = taken > 0 && TakeIdle();
+    wake = taken > 0 ? TakeIdle() : nullptr;
   }
-  if (wake) wake_.release();
+  if (wake != nullptr) wake->release();
   return taken;
 }
 
-// Whether there is an idle thread, which is to be woken.
-bool ThreadPool::TakeIdle() {
-  if (idle_ == 0) return false;
-  --idle_;
-  return true;
+// A thread that sleeps, to be woken by releasing this; nullptr if all are awake. The one that fell idle last:
+// its memory is still in the processor's cache.
+std::binary_semaphore* ThreadPool::TakeIdle() {
+  if (idle_.empty()) {
+    Worker* const watcher = std::exchange(watcher_, nullptr);
+    return watcher != nullptr ? &watcher->called : nullptr;
+  }
+  Worker* const worker = idle_.back();
+  idle_.pop_back();
+  return &worker->called;
+}
+
+void ThreadPool::Work(Worker& worker) {
+  worker.since = clock_.Now();
+  while (Task* const task = Take(worker)) {
+    task->Run();
+    ++worker.ran;
+  }
 }
 
 // The next task, or nullptr when the pool ends.
-Executor::Task* ThreadPool::Take() {
+Executor::Task* ThreadPool::Take(Worker& worker) {
   Task* task;
   bool more;
-  bool wake;
+  std::binary_semaphore* wake = nullptr;
   {
     transport::MutexLock lock(mutex_);
+    if (worker.ran == kSample) Report(worker);
     while (count_ == 0) {
       if (stopping_) return nullptr;
-      ++idle_;
-      mutex_.Unlock();
-      wake_.acquire();
-      mutex_.Lock();
+      Report(worker);
+      Rest(worker);
     }
     task = queue_[first_];
     if (++first_ == queue_.size()) first_ = 0;
+    ++taken_;
     more = --count_ > 0;
-    wake = more && TakeIdle();
+    if (more && IsWorthWaking()) wake = TakeIdle();
   }
-  if (wake) wake_.release();
+  if (wake != nullptr) wake->release();
   SetMoreWaiting(more);
   return task;
 }
 
-void ThreadPool::Work() {
-  while (Task* task = Take()) task->Run();
+bool ThreadPool::IsWorthWaking() const {
+  return watcher_ == nullptr || task_time_ * static_cast<int64_t>(count_) > kWorthWaking;
+}
+
+// Learns from the tasks that `worker` ran since it last reported.
+void ThreadPool::Report(Worker& worker) {
+  if (worker.ran == 0) return;
+  const transport::Instant now = clock_.Now();
+  const absl::Duration taken = (now - worker.since) / worker.ran;
+  task_time_ = taken > task_time_ || task_time_ == absl::InfiniteDuration()
+                   ? taken
+                   : task_time_ + (taken - task_time_) / 8;
+  worker.ran_in_a_row += worker.ran;
+  worker.ran = 0;
+  worker.since = now;
+}
+
+// Sleeps until it is called, or sees as the thread that watches that it is needed.
+void ThreadPool::Rest(Worker& worker) {
+  if (watcher_ == nullptr && worker.ran_in_a_row >= kSample && threads_.size() > 1) Watch(worker);
+  if (count_ == 0 && !stopping_) {
+    idle_.push_back(&worker);
+    mutex_.Unlock();
+    worker.called.acquire();
+    mutex_.Lock();
+  }
+  worker.ran_in_a_row = 0;
+  worker.since = clock_.Now();
+}
+
+// Returns when it was called, when tasks wait and nobody takes them, and when there are none any more.
+void ThreadPool::Watch(Worker& worker) {
+  watcher_ = &worker;
+  for (;;) {
+    const uint64_t taken = taken_;
+    mutex_.Unlock();
+    const bool called = worker.called.try_acquire_for(absl::ToChronoNanoseconds(kLook));
+    mutex_.Lock();
+    if (called) return;
+    if (watcher_ != &worker) {
+      // Just now.
+      worker.called.acquire();
+      return;
+    }
+    if (taken_ == taken) break;
+  }
+  watcher_ = nullptr;
 }
 
 }  // namespace ferry

@@ -3,20 +3,27 @@
 #define FERRY_RPC_THREAD_POOL_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <deque>
 #include <semaphore>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/time/time.h"
 #include "ferry/rpc/executor.h"
+#include "ferry/transport/clock.h"
 #include "ferry/transport/mutex.h"
 
 namespace ferry {
 
 // A ThreadPool is an Executor of a fixed number of threads, made when it is. A thread that has taken a task
-// while others wait wakes another thread before it runs it: so all get to work when tasks take long, and few
-// are woken when they do not.
+// while others wait wakes another thread before it runs it, so that all get to work when tasks take long.
+//
+// Waking a thread takes longer than a short task: where the tasks that wait would be done by then, nobody is
+// woken for them. Should one of them take long after all, those behind it are taken within 2 * kLook by a
+// thread that watches: the last that fell idle after many tasks looks whether any are taken, until none come.
 //
 // Thread-safe. Destroying it runs the tasks that still wait, and waits for all of them; that must not happen
 // on one of its own threads.
@@ -28,7 +35,15 @@ class ThreadPool final : public Executor {
     size_t capacity = 4096;
     // Of the threads, with "-0" and so on behind it; 15 characters are shown.
     std::string name = "ferry-exec";
+    // What tells how long tasks take; not owned.
+    const transport::Clock* clock = &transport::Clock::Real();
   };
+
+  // Another thread is woken for tasks that would take one thread longer than this. A thread needs a few dozen
+  // microseconds to wake.
+  static constexpr absl::Duration kWorthWaking = absl::Microseconds(50);
+  // How often the thread that watches looks.
+  static constexpr absl::Duration kLook = absl::Milliseconds(1);
 
   explicit ThreadPool(const Options& options);
   ~ThreadPool() override;
@@ -40,19 +55,44 @@ class ThreadPool final : public Executor {
   size_t capacity() const override { return queue_.size(); }
 
  private:
-  void Work() ABSL_LOCKS_EXCLUDED(mutex_);
-  Task* Take() ABSL_LOCKS_EXCLUDED(mutex_);
-  bool TakeIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A thread learns how long tasks take from so many in a row, or fewer before it falls idle; and one that
+  // has run so many since it woke may watch.
+  static constexpr int kSample = 16;
 
-  // Each release lets one idle thread go: it has been counted out of idle_ before.
-  std::counting_semaphore<> wake_{0};
+  // One of the threads. Belongs to it, but for `called`. Lives as long as the pool.
+  struct Worker {
+    // Of the tasks not reported yet: how many, and when the first began.
+    int ran = 0;
+    transport::Instant since;
+    // Since it woke.
+    int ran_in_a_row = 0;
+    // Released by whoever has taken it out of watcher_.
+    std::binary_semaphore called{0};
+  };
+
+  void Work(Worker& worker) ABSL_LOCKS_EXCLUDED(mutex_);
+  Task* Take(Worker& worker) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Report(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Rest(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Watch(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsWorthWaking() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::binary_semaphore* TakeIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const transport::Clock& clock_;
   mutable transport::Mutex mutex_;
   // A ring: the waiting tasks are the count_ from first_ on. Its size never changes.
   std::vector<Task*> queue_;
   size_t first_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t count_ ABSL_GUARDED_BY(mutex_) = 0;
-  size_t idle_ ABSL_GUARDED_BY(mutex_) = 0;
+  // How many tasks threads have taken.
+  uint64_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
+  // About how long a task takes. Grows at once, and falls slowly.
+  absl::Duration task_time_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  // Those that sleep until they are called, but for the one that watches.
+  std::vector<Worker*> idle_ ABSL_GUARDED_BY(mutex_);
+  Worker* watcher_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<Worker> workers_;
   std::vector<std::thread> threads_;
 };
 

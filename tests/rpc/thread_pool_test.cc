@@ -1,13 +1,20 @@
 #include "ferry/rpc/thread_pool.h"
 
+#include <deque>
 #include <functional>
 #include <memory>
+#include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/barrier.h"
+#include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 #include "ferry/rpc/executor.h"
+#include "ferry/transport/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -88,6 +95,105 @@ TEST(ThreadPoolTest, RunsAsManyTasksAtOnceAsItHasThreads) {
   }
   ThreadPool pool({.threads = kThreads});
   EXPECT_EQ(pool.Submit(pointers), pointers.size());
+}
+
+// So many tasks, all alike.
+class Tasks {
+ public:
+  Tasks(int count, const std::function<void()>& run) {
+    for (int i = 0; i < count; ++i) pointers_.push_back(&tasks_.emplace_back(run));
+  }
+  const std::vector<Executor::Task*>& pointers() const { return pointers_; }
+
+ private:
+  std::deque<FunctionTask> tasks_;
+  std::vector<Executor::Task*> pointers_;
+};
+
+// Has `pool` run many short tasks at a time, so that it learns how short they are.
+void RunManyShortTasks(ThreadPool& pool) {
+  for (int round = 0; round < 50; ++round) {
+    absl::BlockingCounter left(100);
+    const Tasks tasks(100, [&] { left.DecrementCount(); });
+    EXPECT_EQ(pool.Submit(tasks.pointers()), 100u);
+    left.Wait();
+  }
+}
+
+TEST(ThreadPoolTest, RunsShortTasksOnFewThreads) {
+  // It stands still: tasks take no time at all.
+  transport::ManualClock clock;
+  ThreadPool pool({.threads = 8, .clock = &clock});
+  RunManyShortTasks(pool);
+  absl::Mutex mutex;
+  int switches = 0;
+  for (int round = 0; round < 50; ++round) {
+    std::set<std::thread::id> threads;
+    absl::BlockingCounter left(100);
+    const Tasks tasks(100, [&] {
+      // Whoever was called has the time to come.
+      std::this_thread::yield();
+      absl::MutexLock lock(&mutex);
+      threads.insert(std::this_thread::get_id());
+      left.DecrementCount();
+    });
+    pool.Submit(tasks.pointers());
+    left.Wait();
+    switches += static_cast<int>(threads.size()) - 1;
+  }
+  // The one that is called, and now and then the one that watches; not all eight each time.
+  EXPECT_LE(switches, 200);
+}
+
+TEST(ThreadPoolTest, TasksBehindOneThatTakesLongThoughOthersWereShortAreRun) {
+  for (int round = 0; round < 20; ++round) {
+    transport::ManualClock clock;
+    ThreadPool pool({.threads = 2, .clock = &clock});
+    RunManyShortTasks(pool);
+    // The first of them waits for the second, whose thread nobody else calls.
+    absl::Notification done;
+    absl::BlockingCounter left(2);
+    FunctionTask waits([&] {
+      done.WaitForNotification();
+      left.DecrementCount();
+    });
+    FunctionTask ends_it([&] {
+      done.Notify();
+      left.DecrementCount();
+    });
+    Executor::Task* const tasks[] = {&waits, &ends_it};
+    EXPECT_EQ(pool.Submit(tasks), 2u);
+    left.Wait();
+  }
+}
+
+TEST(ThreadPoolTest, RunsLongTasksOnAllThreads) {
+  constexpr int kThreads = 4;
+  transport::ManualClock clock;
+  ThreadPool pool({.threads = kThreads, .clock = &clock});
+  RunManyShortTasks(pool);
+  for (int round = 0; round < 20; ++round) {
+    absl::Barrier* const all = new absl::Barrier(kThreads);
+    absl::BlockingCounter left(kThreads);
+    const Tasks tasks(kThreads, [&] {
+      clock.Advance(absl::Milliseconds(10));
+      if (all->Block()) delete all;
+      left.DecrementCount();
+    });
+    EXPECT_EQ(pool.Submit(tasks.pointers()), static_cast<size_t>(kThreads));
+    left.Wait();
+  }
+}
+
+TEST(ThreadPoolTest, MayBeStoppedWhileAThreadWatches) {
+  for (int round = 0; round < 20; ++round) {
+    ThreadPool pool({.threads = 3});
+    RunManyShortTasks(pool);
+    pool.Stop();
+    FunctionTask late([] { ADD_FAILURE() << "ran"; });
+    Executor::Task* const pointer = &late;
+    EXPECT_EQ(pool.Submit({&pointer, 1}), 0u);
+  }
 }
 
 TEST(ThreadPoolTest, LetsATaskDestroyItself) {
