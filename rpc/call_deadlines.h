@@ -26,7 +26,7 @@ class CallDeadlines {
 
   // Does nothing if `call` is not in it.
   void Remove(ClientCall& call) {
-    if (call.deadline_timer.armed()) queue_.Cancel(call.deadline_timer);
+    if (call.deadline != transport::Instant::Infinite()) queue_.Cancel(call.deadline_timer);
   }
 
   // Takes out a call whose deadline is `now` or earlier; nullptr if there is none, and then wake_at() is when

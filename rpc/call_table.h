@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -24,11 +23,12 @@ class ClientCall;
 // Thread-compatible. No hash and, once it has grown to its greatest size, no allocation.
 class CallTable {
  public:
-  // Gives `call` a free slot of 1 to `max_slots`; nullopt if there is none. Slots that are free but beyond
-  // that, because the limit has shrunk, are never used again.
-  std::optional<transport::StreamId> Open(ClientCall& call, uint32_t max_slots) {
+  // Gives `call` a free slot of 1 to `max_slots`; kConnectionStream if there is none. (Not an optional: GCC
+  // 12 writes its two parts and reads them back as one, which takes as long as all the rest.) Slots that are
+  // free but beyond that, because the limit has shrunk, are never used again.
+  transport::StreamId Open(ClientCall& call, uint32_t max_slots) {
     if (free_ == kNone || free_ >= max_slots) {
-      if (!Grow(max_slots)) return std::nullopt;
+      if (!Grow(max_slots)) return transport::kConnectionStream;
     }
     Slot& slot = slots_[free_];
     free_ = slot.next_free;

@@ -94,22 +94,18 @@ class ClientCall {
     ClientCall* const call;
   };
 
-  // The messages of a call that streams; null otherwise. As long-lived as the call.
-  Stream* messages = nullptr;
+  // What a plain call needs comes first, in as few lines of the processor's cache as that takes: of many
+  // calls in flight each is out of the nearest cache when its reply comes.
 
   // What the call is, set by Channel::Start and constant until it has ended.
   const MethodDescriptor* method = nullptr;
   transport::Instant deadline;
-  bool wait_for_ready = false;
   ReplyMetadata* reply_metadata = nullptr;
-  // Null unless something may cancel the call from outside.
-  std::shared_ptr<CallCancellation> cancellation;
-  // Who is told of the end of an attempt, and what that keeps with the call; null for a call to one server.
-  // What is kept lasts for the next call.
+  // The messages of a call that streams; null otherwise. As long-lived as the call.
+  Stream* messages = nullptr;
+
+  // Who is told of the end of an attempt; null for a call to one server.
   CallRouter* router = nullptr;
-  std::unique_ptr<CallRouting> routing;
-  // The encoded RequestHead; empty when there is nothing to say in it.
-  std::string head;
 
   // The request, for a call that waits to be sent or may have to be sent again: the message itself, if that
   // lives as long as the call; or its encoded bytes, in a block or, if they are few and were sent at once, in
@@ -119,21 +115,31 @@ class ClientCall {
   transport::Block request_block;
   RequestCopy request_copy;
   size_t request_size = 0;
-  // How often the call was given to a connection that has given it back, as surely not executed or as one of
-  // an idempotent method; or, for calls that wait, how many connections in a row turned it away.
-  int turned_away = 0;
-  // Of the attempt that has ended last, if it has failed. Written by whoever ends it.
-  Execution execution = Execution::kNotSent;
 
   // Belong to the queue or the session that keeps the call, under its mutex.
-  DeadlineTimer deadline_timer{this};
-  transport::StreamId stream;
   // Which REQUEST of its connection it was, from 1 (PROTOCOL.md [P6.10]).
   uint64_t ordinal = 0;
   // How many writes of the connection had begun before its request was appended.
   uint64_t writes_before = 0;
+  transport::StreamId stream;
+
+  // How often the call was given to a connection that has given it back, as surely not executed or as one of
+  // an idempotent method; or, for calls that wait, how many connections in a row turned it away.
+  int turned_away = 0;
+  bool wait_for_ready = false;
+  // Of the attempt that has ended last, if it has failed. Written by whoever ends it.
+  Execution execution = Execution::kNotSent;
+
+  // Null unless something may cancel the call from outside.
+  std::shared_ptr<CallCancellation> cancellation;
   // Belongs to the session's loop: a reply that arrives in fragments.
   MessageAssembly reply_fragments;
+  // The encoded RequestHead; empty when there is nothing to say in it.
+  std::string head;
+  // As stream.
+  DeadlineTimer deadline_timer{this};
+  // What the router keeps with the call; lasts for the next one.
+  std::unique_ptr<CallRouting> routing;
 
  private:
   void LetGo();

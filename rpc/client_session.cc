@@ -1,7 +1,6 @@
 #include "ferry/rpc/client_session.h"
 
 #include <limits>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -87,17 +86,17 @@ ClientSession::Started ClientSession::StartWith(ClientCall& call, F&& append) {
     transport::SharedLock lock(mutex_, shared_);
     if (ABSL_PREDICT_FALSE(messages != nullptr)) has_streamed_ = true;
     if (closed_) return Started::kClosed;
-    const std::optional<StreamId> stream = table_.Open(call, max_streams_ - 1);
-    if (!stream.has_value()) {
+    const StreamId stream = table_.Open(call, max_streams_ - 1);
+    if (stream == transport::kConnectionStream) {
       wants_slot_ = true;
       return Started::kFull;
     }
-    frames.stream = *stream;
-    call.stream = *stream;
+    frames.stream = stream;
+    call.stream = stream;
     call.writes_before = connection_->writes_begun();
     appended = append(frames);
     if (appended == Connection::Appended::kClosed) {
-      table_.Take(*stream);
+      table_.Take(stream);
       return Started::kClosed;
     }
     wake_loop = deadlines_.Add(call);
@@ -112,11 +111,20 @@ ClientSession::Started ClientSession::Start(ClientCall& call, const google::prot
                                             size_t size) {
   if (ABSL_PREDICT_FALSE(call.method->client_streaming)) return StartStream(call);
   if (ABSL_PREDICT_FALSE(size > kMaxGathered)) return StartEncoded(call, Encode(request, size, *connection_));
+  call.request_size = size;
+  if (call.lasting_request != nullptr) {
+    return StartWith(call, [&](const MessageFrames& frames) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      call.ordinal = ++sender_.requests;
+      return AppendMessage(frames, request, size, *connection_);
+    });
+  }
+  // Encoded where it is kept, and copied from there to the output once the rest is done: a processor waits
+  // for bytes that it reads just after they were written.
+  char* const kept = call.request_copy.Prepare(size);
+  request.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(kept));
   return StartWith(call, [&](const MessageFrames& frames) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     call.ordinal = ++sender_.requests;
-    call.request_size = size;
-    char* const copy = call.lasting_request == nullptr ? call.request_copy.Prepare(size) : nullptr;
-    return AppendMessage(frames, request, size, *connection_, copy);
+    return AppendCopy(frames, absl::string_view(kept, size), *connection_);
   });
 }
 

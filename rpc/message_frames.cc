@@ -38,12 +38,20 @@ uint32_t WireTimeLeft(const MessageFrames& frames) {
 
 Connection::Appended AppendMessageSlowly(const MessageFrames& frames,
                                          const google::protobuf::MessageLite& message, size_t size,
-                                         Connection& connection, char* copy) {
+                                         Connection& connection) {
   return connection.Append([&](Connection::Output& output) {
     char* out = output.Append(SizeBeforeMessage(frames) + size);
     out = WriteBeforeMessage(frames, size, transport::kEndStream, out);
     message.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out));
-    if (copy != nullptr) std::memcpy(copy, out, size);
+  });
+}
+
+Connection::Appended AppendCopySlowly(const MessageFrames& frames, absl::string_view message,
+                                      Connection& connection) {
+  return connection.Append([&](Connection::Output& output) {
+    char* out = output.Append(SizeBeforeMessage(frames) + message.size());
+    out = WriteBeforeMessage(frames, message.size(), transport::kEndStream, out);
+    if (!message.empty()) std::memcpy(out, message.data(), message.size());
   });
 }
 

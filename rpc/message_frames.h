@@ -100,22 +100,33 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline char* WriteBeforeMessage(const MessageFrames
 // given unencoded at most kMaxGathered. Thread-safe.
 //
 // A small message is encoded straight into the connection's output, a larger one into a block that the output
-// refers to; neither is copied afterwards. `copy`, unless it is null, gets the message's bytes too.
+// refers to; neither is copied afterwards.
 transport::Connection::Appended AppendMessageSlowly(const MessageFrames& frames,
                                                     const google::protobuf::MessageLite& message, size_t size,
-                                                    transport::Connection& connection, char* copy);
+                                                    transport::Connection& connection);
 ABSL_ATTRIBUTE_ALWAYS_INLINE inline transport::Connection::Appended AppendMessage(
     const MessageFrames& frames, const google::protobuf::MessageLite& message, size_t size,
-    transport::Connection& connection, char* copy = nullptr) {
+    transport::Connection& connection) {
   char* out = connection.TryAppend(SizeBeforeMessage(frames) + size);
-  if (out == nullptr) return AppendMessageSlowly(frames, message, size, connection, copy);
+  if (out == nullptr) return AppendMessageSlowly(frames, message, size, connection);
   out = WriteBeforeMessage(frames, size, transport::kEndStream, out);
   message.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out));
-  if (copy != nullptr) std::memcpy(copy, out, size);
   return transport::Connection::Appended::kDone;
 }
 transport::Connection::Appended AppendMessage(const MessageFrames& frames, const EncodedMessage& message,
                                               transport::Connection& connection);
+
+// The same for a small message that was encoded elsewhere: a copy is appended.
+transport::Connection::Appended AppendCopySlowly(const MessageFrames& frames, absl::string_view message,
+                                                 transport::Connection& connection);
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline transport::Connection::Appended AppendCopy(
+    const MessageFrames& frames, absl::string_view message, transport::Connection& connection) {
+  char* out = connection.TryAppend(SizeBeforeMessage(frames) + message.size());
+  if (out == nullptr) return AppendCopySlowly(frames, message, connection);
+  out = WriteBeforeMessage(frames, message.size(), transport::kEndStream, out);
+  if (!message.empty()) std::memcpy(out, message.data(), message.size());
+  return transport::Connection::Appended::kDone;
+}
 
 // Sends a frame that consists of a head only; its sizes are filled in here.
 bool SendHead(transport::FrameHeader header, absl::string_view head, transport::Connection& connection);

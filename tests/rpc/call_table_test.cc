@@ -1,6 +1,5 @@
 #include "ferry/rpc/call_table.h"
 
-#include <optional>
 #include <vector>
 
 #include "ferry/transport/frame.h"
@@ -13,6 +12,7 @@ namespace {
 
 using test::TestCall;
 using testing::ElementsAre;
+using transport::kConnectionStream;
 using transport::StreamId;
 
 TEST(CallTableTest, GivesEachSlotItsFirstGeneration) {
@@ -27,9 +27,9 @@ TEST(CallTableTest, GivesEachSlotItsFirstGeneration) {
 TEST(CallTableTest, IsFullAtItsLimit) {
   CallTable table;
   TestCall calls[3];
-  ASSERT_TRUE(table.Open(calls[0], 2).has_value());
-  ASSERT_TRUE(table.Open(calls[1], 2).has_value());
-  EXPECT_EQ(table.Open(calls[2], 2), std::nullopt);
+  ASSERT_NE(table.Open(calls[0], 2), kConnectionStream);
+  ASSERT_NE(table.Open(calls[1], 2), kConnectionStream);
+  EXPECT_EQ(table.Open(calls[2], 2), kConnectionStream);
   table.Take(StreamId::Make(1, 0));
   EXPECT_EQ(table.Open(calls[2], 2), StreamId::Make(1, 1));
 }
@@ -38,22 +38,22 @@ TEST(CallTableTest, BeginsGenerationsAnewAfterTheLast) {
   CallTable table;
   TestCall call;
   for (uint32_t use = 0; use <= StreamId::kGenerations; ++use) {
-    const std::optional<StreamId> stream = table.Open(call, 1);
+    const StreamId stream = table.Open(call, 1);
     ASSERT_EQ(stream, StreamId::Make(1, use % StreamId::kGenerations));
-    ASSERT_EQ(table.Take(*stream), &call);
+    ASSERT_EQ(table.Take(stream), &call);
   }
 }
 
 TEST(CallTableTest, KeepsTheSlotOfAnAbandonedCallUntilTheServerHasEndedIt) {
   CallTable table;
   TestCall calls[2];
-  const StreamId stream = *table.Open(calls[0], 1);
+  const StreamId stream = table.Open(calls[0], 1);
   EXPECT_EQ(table.Abandon(stream), &calls[0]);
   EXPECT_EQ(table.Abandon(stream), nullptr);
   EXPECT_EQ(table.in_use(), 1u);
   EXPECT_EQ(table.calls(), 0u);
   EXPECT_EQ(table.Find(stream), nullptr);
-  EXPECT_EQ(table.Open(calls[1], 1), std::nullopt);
+  EXPECT_EQ(table.Open(calls[1], 1), kConnectionStream);
   EXPECT_EQ(table.Take(stream), nullptr);
   EXPECT_EQ(table.Open(calls[1], 1), StreamId::Make(1, 1));
   EXPECT_EQ(table.calls(), 1u);
@@ -62,7 +62,7 @@ TEST(CallTableTest, KeepsTheSlotOfAnAbandonedCallUntilTheServerHasEndedIt) {
 TEST(CallTableTest, IgnoresOtherGenerationsAndUnknownSlots) {
   CallTable table;
   TestCall call;
-  const StreamId stream = *table.Open(call, 1);
+  const StreamId stream = table.Open(call, 1);
   EXPECT_EQ(table.Take(stream.Next()), nullptr);
   EXPECT_EQ(table.Take(StreamId::Make(2, 0)), nullptr);
   EXPECT_EQ(table.Take(StreamId()), nullptr);
@@ -76,7 +76,7 @@ TEST(CallTableTest, IgnoresOtherGenerationsAndUnknownSlots) {
 TEST(CallTableTest, TakesOutEveryCallInTheOrderOfTheSlots) {
   CallTable table;
   TestCall calls[4];
-  for (TestCall& call : calls) ASSERT_TRUE(table.Open(call, 10).has_value());
+  for (TestCall& call : calls) ASSERT_NE(table.Open(call, 10), kConnectionStream);
   table.Take(StreamId::Make(2, 0));
   table.Abandon(StreamId::Make(3, 0));
   EXPECT_THAT(table.TakeAll(), ElementsAre(&calls[0], &calls[3]));
