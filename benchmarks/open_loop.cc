@@ -16,15 +16,21 @@
 namespace ferry::bench {
 namespace {
 
-void SleepUntil(int64_t nanos) {
-  const timespec time{.tv_sec = nanos / 1'000'000'000, .tv_nsec = nanos % 1'000'000'000};
-  while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, nullptr) != 0) continue;
-}
+class RealTime final : public Timekeeper {
+ public:
+  int64_t NowNanos() const override { return bench::NowNanos(); }
+  void SleepUntil(int64_t nanos) override {
+    // Otherwise the kernel adds 50 us to every sleep.
+    prctl(PR_SET_TIMERSLACK, 1);
+    const timespec time{.tv_sec = nanos / 1'000'000'000, .tv_nsec = nanos % 1'000'000'000};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, nullptr) != 0) continue;
+  }
+};
 
 // A Ledger knows which calls are in flight and how those that ended fared. Thread-safe.
 class Ledger {
  public:
-  explicit Ledger(int64_t max_in_flight) : max_in_flight_(max_in_flight) {}
+  Ledger(int64_t max_in_flight, const Timekeeper& time) : max_in_flight_(max_in_flight), time_(time) {}
 
   // One more call is about to begin; waits until it may. Returns the first error so far.
   absl::Status Begin() ABSL_LOCKS_EXCLUDED(mutex_) {
@@ -36,7 +42,7 @@ class Ledger {
 
   // A call that should have begun at `due` has ended. It counts if `measured`.
   void End(const absl::Status& status, int64_t due, bool measured) ABSL_LOCKS_EXCLUDED(mutex_) {
-    const int64_t now = NowNanos();
+    const int64_t now = time_.NowNanos();
     absl::MutexLock lock(&mutex_);
     --in_flight_;
     status_.Update(status);
@@ -64,6 +70,7 @@ class Ledger {
   bool IsEmpty() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return in_flight_ == 0; }
 
   const int64_t max_in_flight_;
+  const Timekeeper& time_;
   absl::Mutex mutex_;
   int64_t in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t last_end_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -73,26 +80,30 @@ class Ledger {
 
 }  // namespace
 
-absl::StatusOr<OpenLoopMeasurement> RunOpenLoop(Caller& caller, const OpenLoopOptions& options) {
-  // Otherwise the kernel adds 50 us to every sleep.
-  prctl(PR_SET_TIMERSLACK, 1);
+Timekeeper& Timekeeper::Real() {
+  static RealTime real;
+  return real;
+}
+
+absl::StatusOr<OpenLoopMeasurement> RunOpenLoop(Caller& caller, const OpenLoopOptions& options,
+                                                Timekeeper& time) {
   EchoRequest request;
   request.set_payload(std::string(options.payload, 'x'));
   OpenLoopMeasurement measured;
   measured.offered_per_second = options.rate;
-  Ledger ledger(options.max_in_flight);
+  Ledger ledger(options.max_in_flight, time);
   const double period = 1e9 / options.rate;
-  const int64_t begin = NowNanos();
+  const int64_t begin = time.NowNanos();
   const int64_t start = begin + absl::ToInt64Nanoseconds(options.warm_up);
   const int64_t stop = start + absl::ToInt64Nanoseconds(options.duration);
   absl::Status status;
   for (int64_t i = 0; status.ok(); ++i) {
     const int64_t due = begin + static_cast<int64_t>(static_cast<double>(i) * period);
     if (due >= stop) break;
-    if (NowNanos() < due) SleepUntil(due);
+    if (time.NowNanos() < due) time.SleepUntil(due);
     const bool counts = due >= start;
     status = ledger.Begin();
-    if (counts) measured.late.Record(NowNanos() - due);
+    if (counts) measured.late.Record(time.NowNanos() - due);
     // The sign says whether it counts: a function object of 16 bytes needs no allocation.
     caller.Start(request, [&ledger, signed_due = counts ? due : -due](const absl::Status& ended) {
       ledger.End(ended, std::abs(signed_due), signed_due > 0);

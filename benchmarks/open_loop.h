@@ -36,8 +36,23 @@ struct OpenLoopMeasurement {
   Histogram late;
 };
 
+// A Timekeeper says what time it is, and waits until it is later.
+//
+// Thread-safe.
+class Timekeeper {
+ public:
+  virtual ~Timekeeper() = default;
+  virtual int64_t NowNanos() const = 0;
+  // For one thread only.
+  virtual void SleepUntil(int64_t nanos) = 0;
+
+  // The machine's own (CLOCK_MONOTONIC). Never destroyed.
+  static Timekeeper& Real();
+};
+
 // Calls through `caller` until the time is over, then waits for the last call. An error if any call failed.
-absl::StatusOr<OpenLoopMeasurement> RunOpenLoop(Caller& caller, const OpenLoopOptions& options);
+absl::StatusOr<OpenLoopMeasurement> RunOpenLoop(Caller& caller, const OpenLoopOptions& options,
+                                                Timekeeper& time = Timekeeper::Real());
 
 }  // namespace ferry::bench
 

@@ -3,9 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <cstdint>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -18,19 +17,31 @@ namespace {
 
 using testing::HasSubstr;
 
-// Ends every call at once, with `status`; before the call numbered `stall_at` it does nothing for a while.
+// Stands still but for sleeps, which take as long as they should and no time at all.
+class ManualTime final : public Timekeeper {
+ public:
+  int64_t NowNanos() const override { return nanos_; }
+  void SleepUntil(int64_t nanos) override { nanos_ = nanos; }
+  void Advance(absl::Duration by) { nanos_ += absl::ToInt64Nanoseconds(by); }
+
+ private:
+  int64_t nanos_ = 1'000'000'000;
+};
+
+// Ends every call at once, with `status`; the call numbered `stall_at` takes 50 ms, and holds up the others.
 class StallingCaller final : public Caller {
  public:
-  explicit StallingCaller(absl::Status status, int stall_at = -1)
-      : status_(std::move(status)), stall_at_(stall_at) {}
+  StallingCaller(ManualTime& time, absl::Status status, int stall_at = -1)
+      : time_(time), status_(std::move(status)), stall_at_(stall_at) {}
 
   void Start(const EchoRequest&, Done done) override {
-    if (calls_++ == stall_at_) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    if (calls_++ == stall_at_) time_.Advance(absl::Milliseconds(50));
     std::move(done)(status_);
   }
   int calls() const { return calls_; }
 
  private:
+  ManualTime& time_;
   const absl::Status status_;
   const int stall_at_;
   int calls_ = 0;
@@ -41,8 +52,9 @@ OpenLoopOptions TenWarmUpThenHundred() {
 }
 
 TEST(OpenLoopTest, BeginsAsManyCallsAsAreDue) {
-  StallingCaller caller(absl::OkStatus());
-  const auto measured = RunOpenLoop(caller, TenWarmUpThenHundred());
+  ManualTime time;
+  StallingCaller caller(time, absl::OkStatus());
+  const auto measured = RunOpenLoop(caller, TenWarmUpThenHundred(), time);
   ASSERT_TRUE(measured.ok()) << measured.status();
   EXPECT_EQ(caller.calls(), 110);
   EXPECT_EQ(measured->latency.count(), 100);
@@ -51,20 +63,33 @@ TEST(OpenLoopTest, BeginsAsManyCallsAsAreDue) {
 }
 
 TEST(OpenLoopTest, CountsAStallAgainstEveryCallThatItDelays) {
-  StallingCaller caller(absl::OkStatus(), 20);
-  const auto measured = RunOpenLoop(caller, TenWarmUpThenHundred());
+  ManualTime time;
+  StallingCaller caller(time, absl::OkStatus(), 20);
+  const auto measured = RunOpenLoop(caller, TenWarmUpThenHundred(), time);
   ASSERT_TRUE(measured.ok()) << measured.status();
   EXPECT_EQ(measured->latency.count(), 100);
-  // Of 100 calls, a millisecond apart, 50 were due during the stall: 40 of them at least 9 ms before its end.
-  EXPECT_GE(measured->latency.Percentile(0.61), 9'000'000);
-  EXPECT_GE(measured->late.Percentile(0.62), 9'000'000);
+  // Of 100 calls, a millisecond apart, 50 were due during the stall, the last of them just before its end:
+  // they took 50, 49, 48 ... 1 ms. The histogram is good to a sixty-fourth.
+  EXPECT_EQ(measured->latency.Percentile(0.49), 0);
+  EXPECT_NEAR(static_cast<double>(measured->latency.Percentile(0.60)), 10e6, 1.2e6);
+  EXPECT_NEAR(static_cast<double>(measured->latency.Percentile(1)), 50e6, 1e6);
+  // The one that stalls begins in time.
+  EXPECT_NEAR(static_cast<double>(measured->late.Percentile(1)), 49e6, 1e6);
 }
 
 TEST(OpenLoopTest, EndsWithTheFirstError) {
-  StallingCaller caller(absl::DataLossError("lost"));
-  const auto measured = RunOpenLoop(caller, TenWarmUpThenHundred());
+  ManualTime time;
+  StallingCaller caller(time, absl::DataLossError("lost"));
+  const auto measured = RunOpenLoop(caller, TenWarmUpThenHundred(), time);
   EXPECT_EQ(measured.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_LT(caller.calls(), 5);
+}
+
+TEST(OpenLoopTest, RealTimePasses) {
+  Timekeeper& time = Timekeeper::Real();
+  const int64_t later = time.NowNanos() + 100'000;
+  time.SleepUntil(later);
+  EXPECT_GE(time.NowNanos(), later);
 }
 
 LoadPoint NewPoint(const std::string& implementation, double offered, double ended, int64_t nanos) {
