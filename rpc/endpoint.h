@@ -36,7 +36,8 @@ namespace ferry {
 // A call that does not wait for ready ends at once when an attempt to connect fails, and while we wait to try
 // again. A connection that ends before the server's SETTINGS, or by DRAIN before it has answered anything,
 // has turned its calls away: as servers do that are being replaced. The first time in a row we connect again
-// at once; calls go on waiting, but those that do not wait for ready only until kMaxTurnedAway.
+// at once; calls go on waiting, but those that do not wait for ready only until kMaxTurnedAway: turned away
+// so often in a row, they or the endpoint, they end as when connecting fails.
 //
 // While greeting only requests of idempotent methods are sent: what becomes of those on a connection that
 // ends before the server has said anything is not known.

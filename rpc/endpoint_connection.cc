@@ -141,18 +141,20 @@ void Endpoint::OnTurnedAway(const absl::Status& why) {
     state_ = State::kBackoff;
     failing_ = failing_ || failures_in_a_row_ > 1;
     hurried_ = false;
-    turned_away_ = true;
+    // One that goes on so is no better than one that cannot be connected to.
+    turned_away_ = failures_in_a_row_ < kMaxTurnedAway;
     retry_at_ = loop_.now() + wait;
     last_error_ = absl::UnavailableError(why.message());
     for (ClientCall* call : waiting_) {
       ++call->turned_away;
-      if (!call->wait_for_ready && call->turned_away >= kMaxTurnedAway) failed.push_back(call);
+      if (!call->wait_for_ready && (call->turned_away >= kMaxTurnedAway || !turned_away_))
+        failed.push_back(call);
     }
     for (ClientCall* call : failed) Forget(*call);
   }
   for (ClientCall* call : failed) {
-    call->End(absl::UnavailableError(
-        absl::StrCat(std::string(why.message()), HistoryOf(*call), ", limit is ", kMaxTurnedAway)));
+    call->End(absl::UnavailableError(absl::StrCat(std::string(why.message()), HistoryOf(*call), ", limit is ",
+                                                  kMaxTurnedAway, " in a row")));
   }
   TellWatcher(why);
   PostToLoop(&Endpoint::Pump);

@@ -423,6 +423,27 @@ TEST_F(EndpointTest, EndsCallsThatAreTurnedAwayFiveTimes) {
   }
 }
 
+TEST_F(EndpointTest, AServerThatTurnsAllAwayIsAsOneThatCannotBeConnectedTo) {
+  Create({.seed = 7});
+  TestCall& waits = StartAndSettle(NewCallOf("waits", /*wait_for_ready=*/true));
+  const auto turn_away = [this](size_t i) {
+    while (script_.attempts.size() <= i) Advance(absl::Milliseconds(1));
+    Peer(i).FinishWriting();
+    loop_->RunUntilIdle();
+  };
+  for (size_t i = 0; i < 4; ++i) turn_away(i);
+  // It has been turned away once, the endpoint five times.
+  TestCall& late = StartAndSettle(NewCallOf("late"));
+  EXPECT_FALSE(late.ended);
+  turn_away(4);
+  EXPECT_EQ(late.status.code(), StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(late.status.message()), HasSubstr("turned away 1 time"));
+  // The next attempt is seconds away.
+  TestCall& later = StartAndSettle(NewCallOf("later"));
+  EXPECT_EQ(later.status.code(), StatusCode::kUnavailable);
+  EXPECT_FALSE(waits.ended);
+}
+
 TEST_F(EndpointTest, WaitsLongerEachTimeItIsTurnedAway) {
   Create({.min_backoff = absl::Milliseconds(100), .max_backoff = absl::Seconds(1), .seed = 7});
   TestCall& call = StartAndSettle(NewCallOf("waits", /*wait_for_ready=*/true));
