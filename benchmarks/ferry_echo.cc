@@ -170,6 +170,7 @@ ChannelOptions FerryEcho::OptionsOfChannel(transport::LoopGroup* loops) const {
   // 64 MiB.
   ChannelOptions options{.loops = loops, .max_waiting_bytes = 256 * 1024 * 1024};
   if (!options_.polling) options.poll_time = absl::ZeroDuration();
+  if (options_.exclusive) options.pool = {.max_connections = 4, .exclusive = true};
   return options;
 }
 

@@ -21,6 +21,8 @@ class FerryEcho final : public Implementation {
     bool polling = true;
     // Whether the server answers on the loop what is otherwise the executor's.
     bool all_inline = false;
+    // Whether each channel has up to four connections, with one call at a time on each.
+    bool exclusive = false;
   };
 
   explicit FerryEcho(const Options& options) : options_(options) {}

@@ -19,6 +19,8 @@ Implementations OwnImplementations() {
        [] { return Made(std::make_unique<FerryEcho>(FerryEcho::Options{.polling = false})); }},
       {"ferry-inline",
        [] { return Made(std::make_unique<FerryEcho>(FerryEcho::Options{.all_inline = true})); }},
+      {"ferry-exclusive",
+       [] { return Made(std::make_unique<FerryEcho>(FerryEcho::Options{.exclusive = true})); }},
       {"floor", [] { return Made(std::make_unique<Floor>(Floor::Waiting::kBlocking)); }},
       {"floor-polling", [] { return Made(std::make_unique<Floor>(Floor::Waiting::kPolling)); }},
   };

@@ -143,7 +143,7 @@ std::vector<Row> RowsBesideLarge(Transport transport) {
     rows.push_back({.name = "F",
                     .transport = transport,
                     .work = {.beside = beside},
-                    .implementations = {"ferry"},
+                    .implementations = {"ferry", "ferry-exclusive"},
                     .bounds = {{"p99_of_allowed", Bound::kNothing, kAtMost, 1}}});
   }
   return rows;

@@ -17,6 +17,7 @@ namespace ferry {
 
 class ClientCall;
 class FleetMember;
+class PooledConnection;
 
 // What is known of whether a call that has failed was executed.
 enum class Execution : uint8_t {
@@ -33,7 +34,8 @@ class CallRouter {
   virtual void OnAttemptEnd(ClientCall& call, absl::Status status) = 0;
 };
 
-// A CallRouting is what a router keeps with each of its calls.
+// A CallRouting is what routers keep with each of their calls: the fleet, or the pool of a server's
+// connections, or one inside the other.
 //
 // Belongs to whoever has the call: the thread that starts it, and from then on the loop.
 struct CallRouting {
@@ -66,6 +68,10 @@ struct CallRouting {
   std::optional<absl::Duration> retry_after;
   // Not OK: the call is to end so, and not to be sent again.
   absl::Status cancelled;
+
+  // In a pool: the connection that the call is on, and the router that the pool has taken the place of.
+  std::shared_ptr<PooledConnection> connection;
+  CallRouter* outside_pool = nullptr;
 };
 
 }  // namespace ferry

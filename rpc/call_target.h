@@ -6,17 +6,19 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "ferry/rpc/call_cancellation.h"
 #include "ferry/rpc/client_call.h"
+#include "ferry/rpc/connection_stats.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/event_loop.h"
 
 namespace ferry {
 
-// A CallTarget takes calls and sees to it that each ends once: one server (Endpoint), or those of a service
-// (Fleet).
+// A CallTarget takes calls and sees to it that each ends once: one server (Endpoint,
+// ConnectionPool), or those of a service (Fleet).
 //
 // Start, FailLater and CancelLater are Thread-safe; the rest belongs to the loop unless it says otherwise.
 // Owned by shared_ptr: by its channel, and by tasks on the loop.
@@ -41,6 +43,9 @@ class CallTarget : public CallCancellation::Canceller {
   virtual bool has_calls() = 0;
   // Whether there are any that other threads than the loop's may have started. Thread-safe.
   virtual bool has_shared_calls() = 0;
+
+  // Appends what there is to say of each of its connections.
+  virtual void AppendConnections(std::vector<ConnectionStats>& to) = 0;
 
   virtual transport::EventLoop& loop() const = 0;
   // What this side accepts.

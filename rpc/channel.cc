@@ -10,6 +10,7 @@
 #include "absl/base/optimization.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "ferry/rpc/connection_pool.h"
 #include "ferry/rpc/message_frames.h"
 #include "ferry/rpc/names/new_resolver.h"
 #include "ferry/rpc/names/target.h"
@@ -75,8 +76,8 @@ absl::StatusOr<std::unique_ptr<Channel>> Channel::Create(std::string_view target
   if (absl::StatusOr<transport::Address> address = transport::Address::Parse(target); address.ok()) {
     absl::StatusOr<std::vector<transport::SocketAddress>> resolved = transport::Resolve(*address);
     if (!resolved.ok()) return resolved.status();
-    return CreateOver(std::make_unique<transport::SocketConnector>(*std::move(resolved), options.socket),
-                      options);
+    return CreateNamed(
+        target, std::make_unique<transport::SocketConnector>(*std::move(resolved), options.socket), options);
   }
   return CreateResolved(
       target,
@@ -112,11 +113,27 @@ absl::StatusOr<Channel::Base> Channel::MakeBase(const ChannelOptions& options) {
 
 absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateOver(std::unique_ptr<transport::Connector> connector,
                                                              const ChannelOptions& options) {
+  return CreateNamed("", std::move(connector), options);
+}
+
+absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateNamed(std::string_view name,
+                                                              std::unique_ptr<transport::Connector> connector,
+                                                              const ChannelOptions& options) {
+  if (absl::Status valid = CheckPoolOptions(options.pool, /*of_service=*/false); !valid.ok()) return valid;
   absl::StatusOr<Base> base = MakeBase(options);
   if (!base.ok()) return base.status();
-  std::shared_ptr<Endpoint> endpoint = Endpoint::Create(base->endpoint, *base->loop, std::move(connector));
-  return std::unique_ptr<Channel>(new Channel(options, std::move(base->own_loops), std::move(base->shared),
-                                              std::move(endpoint), nullptr));
+  base->endpoint.name = name;
+  std::shared_ptr<CallTarget> target;
+  if (WantsPool(options.pool, /*of_service=*/false)) {
+    std::shared_ptr<ConnectionPool> pool = ConnectionPool::Create(
+        {.pool = options.pool, .endpoint = base->endpoint}, *base->loop, std::move(connector));
+    base->loop->Post([pool] { pool->KeepConnected(); });
+    target = std::move(pool);
+  } else {
+    target = Endpoint::Create(base->endpoint, *base->loop, std::move(connector));
+  }
+  return std::unique_ptr<Channel>(
+      new Channel(options, std::move(base->own_loops), std::move(base->shared), std::move(target)));
 }
 
 absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateResolved(std::string_view name,
@@ -127,6 +144,7 @@ absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateResolved(std::string_vie
   base->endpoint.session.keepalive.when_idle = true;
   const Fleet::Options fleet_options{.name = std::string(name),
                                      .endpoint = base->endpoint,
+                                     .pool = options.pool,
                                      .balancing = options.balancing,
                                      .outliers = options.outliers,
                                      .retry_budget = options.retry_budget,
@@ -140,17 +158,16 @@ absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateResolved(std::string_vie
                     });
   if (!fleet.ok()) return fleet.status();
   return std::unique_ptr<Channel>(
-      new Channel(options, std::move(base->own_loops), std::move(base->shared), nullptr, *std::move(fleet)));
+      new Channel(options, std::move(base->own_loops), std::move(base->shared), *std::move(fleet)));
 }
 
 Channel::Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
-                 std::shared_ptr<Shared> shared, std::shared_ptr<Endpoint> endpoint,
-                 std::shared_ptr<Fleet> fleet)
-    : fork_guard_((endpoint != nullptr ? endpoint->loop() : fleet->loop()).fork_guard()),
+                 std::shared_ptr<Shared> shared, std::shared_ptr<CallTarget> target)
+    : fork_guard_(target->loop().fork_guard()),
       poll_time_(options.poll_time),
       own_loops_(std::move(own_loops)),
       shared_(std::move(shared)),
-      target_(endpoint != nullptr ? std::shared_ptr<CallTarget>(std::move(endpoint)) : std::move(fleet)),
+      target_(std::move(target)),
       endpoint_(dynamic_cast<Endpoint*>(target_.get())),
       fleet_(dynamic_cast<Fleet*>(target_.get())) {}
 
@@ -198,6 +215,23 @@ void Channel::TellWhenDone(CallTarget& target, absl::Notification& closed, int r
     if (target.has_failures() && rounds > 0) return TellWhenDone(target, closed, rounds - 1);
     closed.Notify();
   });
+}
+
+std::vector<ConnectionStats> Channel::connections() const {
+  std::vector<ConnectionStats> connections;
+  if (forked()) return connections;
+  transport::EventLoop& loop = target_->loop();
+  if (loop.InLoop()) {
+    target_->AppendConnections(connections);
+    return connections;
+  }
+  absl::Notification done;
+  loop.Post([&] {
+    target_->AppendConnections(connections);
+    done.Notify();
+  });
+  done.WaitForNotification();
+  return connections;
 }
 
 void Channel::StartPrepared(const MethodDescriptor& method, const google::protobuf::MessageLite& request,

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/base/optimization.h"
 #include "absl/base/thread_annotations.h"
@@ -23,10 +24,12 @@
 #include "ferry/rpc/call_target.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/client_stream.h"
+#include "ferry/rpc/connection_stats.h"
 #include "ferry/rpc/endpoint.h"
 #include "ferry/rpc/fleet.h"
 #include "ferry/rpc/method.h"
 #include "ferry/rpc/names/new_resolver.h"
+#include "ferry/rpc/pool_options.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/connector.h"
 #include "ferry/transport/fork_guard.h"
@@ -67,6 +70,10 @@ struct ChannelOptions {
   // that calls end at once with RESOURCE_EXHAUSTED.
   size_t max_waiting_calls = 10'000;
   size_t max_waiting_bytes = 64 * 1024 * 1024;
+
+  // How many connections there are to each server, and for how long (pool_options.h). By default one, which
+  // all calls share.
+  PoolOptions pool = {};
 
   // What follows is for channels to a service of several servers.
 
@@ -110,7 +117,8 @@ class CallCanceller {
 
 // A Channel carries calls to one server, over a connection that it makes when the first call needs it, and
 // makes again when it is lost; or to a service, over connections to its servers that it keeps up
-// (names/README.md, balancing/README.md). Calls are made through generated stubs.
+// (names/README.md, balancing/README.md). ChannelOptions::pool is for more connections than one to each
+// server. Calls are made through generated stubs.
 //
 // Thread-safe. Destroying it ends its calls with CANCELLED; unless that happens on a loop's thread (inside a
 // callback), every callback has returned before it is destroyed. Services and stubs do not own it.
@@ -190,6 +198,11 @@ class Channel {
   using ServerCounts = Fleet::Counts;
   ServerCounts server_counts() const { return fleet_ != nullptr ? fleet_->counts() : ServerCounts(); }
 
+  // The channel's connections as they are now, and those that are being made; empty in a forked process. The
+  // loop looks at them, so this waits for callbacks that run just then. REQUIRES: not on another loop's
+  // thread.
+  std::vector<ConnectionStats> connections() const;
+
   // For stubs. Cancels calls of the channel.
   CallCanceller canceller() const { return CallCanceller(target_, own_loops_); }
 
@@ -232,9 +245,12 @@ class Channel {
   static constexpr int kManyLoneCalls = 4096;
 
   Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
-          std::shared_ptr<Shared> shared, std::shared_ptr<Endpoint> endpoint, std::shared_ptr<Fleet> fleet);
+          std::shared_ptr<Shared> shared, std::shared_ptr<CallTarget> target);
 
   static absl::StatusOr<Base> MakeBase(const ChannelOptions& options);
+  static absl::StatusOr<std::unique_ptr<Channel>> CreateNamed(std::string_view name,
+                                                              std::unique_ptr<transport::Connector> connector,
+                                                              const ChannelOptions& options);
 
   void StartPrepared(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
                      size_t request_size, const CallOptions& options, ClientCall& call);
@@ -252,7 +268,7 @@ class Channel {
   // Null if the options named a group.
   std::shared_ptr<transport::LoopGroup> own_loops_;
   const std::shared_ptr<Shared> shared_;
-  // What the calls go to, and as which of the two: the other is null.
+  // What the calls go to: one of the two, of which the other is null, or a ConnectionPool.
   const std::shared_ptr<CallTarget> target_;
   Endpoint* const endpoint_;
   Fleet* const fleet_;

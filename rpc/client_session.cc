@@ -58,6 +58,7 @@ ClientSession::ClientSession(const Options& options, transport::EventLoop& loop,
 
 void ClientSession::Begin() {
   loop_.AssertInLoop();
+  began_ = loop_.now();
   connection_->Start();
   SendHead({.type = FrameType::kSettings}, EncodeSettings(options_.settings), *connection_);
   keepalive_.Begin();

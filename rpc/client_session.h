@@ -17,6 +17,7 @@
 #include "ferry/rpc/call_deadlines.h"
 #include "ferry/rpc/call_table.h"
 #include "ferry/rpc/client_call.h"
+#include "ferry/rpc/connection_stats.h"
 #include "ferry/rpc/flood_guard.h"
 #include "ferry/rpc/keepalive.h"
 #include "ferry/rpc/message_frames.h"
@@ -148,6 +149,14 @@ class ClientSession final : public StreamCarrier,
   // Whether a thread is inside one. A release at a Visit's end pairs with the acquire here.
   bool has_visits() const { return visits_.load(std::memory_order_acquire) > 0; }
 
+  // What the session has done, all but what makes it an endpoint's. On the loop; O(calls in flight).
+  ConnectionStats Stats() ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many calls the server allows at once. On the loop.
+  size_t max_calls() ABSL_LOCKS_EXCLUDED(mutex_) {
+    transport::SharedLock lock(mutex_, shared_);
+    return max_streams_ - 1;
+  }
+
   // Whether the server has ended a call. On the loop.
   bool answered() const { return answered_; }
   // Whether the server has said that it takes no more calls. On the loop.
@@ -254,6 +263,7 @@ class ClientSession final : public StreamCarrier,
   // Belong to the loop.
   // By slot: at most one for each that was ever used.
   absl::flat_hash_map<uint32_t, LateCredit> late_credit_;
+  transport::Instant began_;
   // Of the connection's window: what the server has used of it and was not granted anew.
   size_t received_ = 0;
   FloodGuard flood_guard_;

@@ -125,6 +125,22 @@ void ClientSession::OnConnectionStatus(const Frame& frame) {
       absl::StrCat("the server ended the connection: ", (why.ok() ? why->status : why.status()).ToString())));
 }
 
+ConnectionStats ClientSession::Stats() {
+  loop_.AssertInLoop();
+  const Connection::Counters& counters = connection_->counters();
+  ConnectionStats stats{.peer = connection_->peer(),
+                        .age = loop_.now() - began_,
+                        .bytes_written = counters.bytes_written.load(std::memory_order_relaxed),
+                        .bytes_read = counters.bytes_read.load(std::memory_order_relaxed)};
+  transport::SharedLock lock(mutex_, shared_);
+  stats.calls_started = sender_.requests;
+  stats.calls_in_flight = table_.calls();
+  for (const StreamId stream : table_.Streams()) {
+    if (table_.Find(stream)->messages != nullptr) ++stats.streams;
+  }
+  return stats;
+}
+
 // ---------------------------------------------------------------- Streams
 
 bool ClientSession::Unshare() {

@@ -125,6 +125,12 @@ void Endpoint::KeepConnected() {
   Pump();
 }
 
+void Endpoint::LetConnectionGo() {
+  loop_.AssertInLoop();
+  keep_connected_ = false;
+  ArmTimer();
+}
+
 void Endpoint::ConnectSoon() {
   loop_.AssertInLoop();
   {
@@ -287,6 +293,30 @@ bool Endpoint::Forget(ClientCall& call) {
 }
 
 void Endpoint::OnSlotFree() { PostToLoop(&Endpoint::Pump); }
+
+void Endpoint::AppendConnections(std::vector<ConnectionStats>& to) {
+  loop_.AssertInLoop();
+  State state;
+  absl::Status last_error;
+  {
+    transport::MutexLock lock(mutex_);
+    state = state_;
+    last_error = last_error_;
+  }
+  for (const std::shared_ptr<ClientSession>& session : sessions_) {
+    ConnectionStats& stats = to.emplace_back(session->Stats());
+    stats.server = options_.name;
+    stats.state = session == ready_session_ ? ConnectionStats::State::kReady
+                  : session == greeting_    ? ConnectionStats::State::kConnecting
+                                            : ConnectionStats::State::kDraining;
+    stats.last_error = last_error;
+  }
+  if (state != State::kConnecting && state != State::kBackoff) return;
+  to.push_back({.server = options_.name,
+                .state = state == State::kConnecting ? ConnectionStats::State::kConnecting
+                                                     : ConnectionStats::State::kWaiting,
+                .last_error = std::move(last_error)});
+}
 
 // ---------------------------------------------------------------- The loop: time, and the end
 

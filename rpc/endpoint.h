@@ -17,9 +17,10 @@
 #include "ferry/rpc/balancing/attempt_limiter.h"
 #include "ferry/rpc/balancing/backoff.h"
 #include "ferry/rpc/call_deadlines.h"
-#include "ferry/rpc/call_target.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/client_session.h"
+#include "ferry/rpc/connection_stats.h"
+#include "ferry/rpc/server_target.h"
 #include "ferry/transport/connector.h"
 #include "ferry/transport/mutex.h"
 
@@ -48,23 +49,13 @@ namespace ferry {
 // One with a Watcher is one of several: it connects before any call wants it, and gives calls back rather
 // than have them wait for a connection.
 class Endpoint final : public std::enable_shared_from_this<Endpoint>,
-                       public CallTarget,
+                       public ServerTarget,
                        private ClientSession::Owner {
  public:
-  // A Watcher has other places for calls.
-  class Watcher {
-   public:
-    virtual ~Watcher() = default;
-    // The endpoint has become ready or is no longer, or has failed to connect again; last_error() says why.
-    // On the loop; may close the endpoint.
-    virtual void OnStateChange(Endpoint& endpoint) = 0;
-    // Calls that were surely not executed here, and cannot be sent now: they have not ended, and are the
-    // watcher's. In the order they were started. On the loop.
-    virtual void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) = 0;
-  };
-
   struct Options {
-    ClientSession::Options session;
+    ClientSession::Options session = {};
+    // What the server is called in statistics.
+    std::string name = {};
     absl::Duration connect_timeout = absl::Seconds(10);
     // Connecting again waits for a random time up to a bound, which doubles from the first value to the
     // second with each failure in a row. The first attempt after a loss does not wait.
@@ -113,28 +104,40 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
     return session_ != nullptr && session_->has_calls();
   }
 
-  // Sends a call whose request is kept with it. On the loop.
-  void StartAgain(ClientCall& call) ABSL_LOCKS_EXCLUDED(mutex_);
+  void AppendConnections(std::vector<ConnectionStats>& to) override ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // For one with a Watcher: connects, and again whenever the connection is lost. On the loop.
-  void KeepConnected();
+  void StartAgain(ClientCall& call) override ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // For one with a Watcher.
+  void KeepConnected() override;
+  // Takes that back: when the connection is lost, or is so already, there is no other. On the loop.
+  void LetConnectionGo() ABSL_LOCKS_EXCLUDED(mutex_);
   // A call wants the connection: if it waits to try again, that is within kWantedWait now, at random: many
   // clients may want the same. On the loop.
   static constexpr absl::Duration kWantedWait = absl::Milliseconds(700);
-  void ConnectSoon() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether calls can be sent at once. On the loop.
-  bool ready() const { return ready_session_ != nullptr; }
-  // Whether connecting has failed since the server last introduced itself, or it has turned calls away twice
-  // in a row; whatever attempt is under way. Thread-safe.
-  bool failing() ABSL_LOCKS_EXCLUDED(mutex_) {
+  void ConnectSoon() override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool ready() const override { return ready_session_ != nullptr; }
+  bool failing() override ABSL_LOCKS_EXCLUDED(mutex_) {
     transport::MutexLock lock(mutex_);
     return failing_;
   }
-  // Why the last connection was lost or could not be made. Thread-safe.
-  absl::Status last_error() ABSL_LOCKS_EXCLUDED(mutex_) {
+  absl::Status last_error() override ABSL_LOCKS_EXCLUDED(mutex_) {
     transport::MutexLock lock(mutex_);
     return last_error_;
   }
+  // Whether an attempt has failed and it is not time for the next: calls that do not wait for ready end then.
+  // On the loop.
+  bool refusing() ABSL_LOCKS_EXCLUDED(mutex_) {
+    transport::MutexLock lock(mutex_);
+    return state_ == State::kBackoff && !turned_away_ && loop_.now() < retry_at_;
+  }
+  // Whether the last connection has turned its calls away. On the loop.
+  bool turned_away() ABSL_LOCKS_EXCLUDED(mutex_) {
+    transport::MutexLock lock(mutex_);
+    return state_ == State::kBackoff && turned_away_;
+  }
+  // How many calls the server allows at once; 0 if it is not connected. On the loop.
+  size_t max_calls() const { return ready_session_ != nullptr ? ready_session_->max_calls() : 0; }
 
   transport::EventLoop& loop() const override { return loop_; }
   const WireSettings& settings() const override { return options_.session.settings; }

@@ -119,7 +119,8 @@ void Endpoint::OnConnectFailed(const absl::Status& why) {
     retry_at_ = loop_.now() + wait;
     last_error_ = absl::UnavailableError(why.message());
     for (ClientCall* call : waiting_) {
-      if (!call->wait_for_ready) failed.push_back(call);
+      // A watcher gets them all.
+      if (!call->wait_for_ready && !watched_) failed.push_back(call);
     }
     for (ClientCall* call : failed) Forget(*call);
   }
@@ -147,8 +148,8 @@ void Endpoint::OnTurnedAway(const absl::Status& why) {
     last_error_ = absl::UnavailableError(why.message());
     for (ClientCall* call : waiting_) {
       ++call->turned_away;
-      if (!call->wait_for_ready && (call->turned_away >= kMaxTurnedAway || !turned_away_))
-        failed.push_back(call);
+      const bool often = call->turned_away >= kMaxTurnedAway || !turned_away_;
+      if (!call->wait_for_ready && !watched_ && often) failed.push_back(call);
     }
     for (ClientCall* call : failed) Forget(*call);
   }

@@ -38,6 +38,7 @@ absl::StatusOr<std::shared_ptr<Fleet>> Fleet::Create(const Options& options, tra
   absl::Status valid = balancer.status();
   valid.Update(OutlierDetector::Check(options.outliers));
   valid.Update(RetryBudget::Check(options.retry_budget));
+  valid.Update(CheckPoolOptions(options.pool, /*of_service=*/true));
   if (options.max_attempts < 1) {
     valid.Update(absl::InvalidArgumentError(
         absl::StrCat("max_attempts is ", options.max_attempts, ", it must be at least 1")));

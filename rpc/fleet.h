@@ -27,9 +27,12 @@
 #include "ferry/rpc/call_options.h"
 #include "ferry/rpc/call_routing.h"
 #include "ferry/rpc/call_target.h"
+#include "ferry/rpc/connection_stats.h"
 #include "ferry/rpc/endpoint.h"
 #include "ferry/rpc/names/resolver.h"
 #include "ferry/rpc/parked_calls.h"
+#include "ferry/rpc/pool_options.h"
+#include "ferry/rpc/server_target.h"
 #include "ferry/transport/connector.h"
 #include "ferry/transport/mutex.h"
 
@@ -39,7 +42,7 @@ class Fleet;
 
 // A FleetMember is one server of a fleet. Belongs to the loop, but for what is constant. Owned by shared_ptr:
 // by its fleet, by pickers' snapshots, and by calls that are on it.
-class FleetMember final : public Endpoint::Watcher, public std::enable_shared_from_this<FleetMember> {
+class FleetMember final : public ServerTarget::Watcher, public std::enable_shared_from_this<FleetMember> {
  public:
   FleetMember(Fleet& fleet, uint64_t id, ResolvedServer server)
       : id_(id), load_(std::make_shared<ServerLoad>()), fleet_(fleet), server_(std::move(server)) {}
@@ -48,9 +51,10 @@ class FleetMember final : public Endpoint::Watcher, public std::enable_shared_fr
   uint64_t id() const { return id_; }
   ServerLoad& load() const { return *load_; }
   const std::shared_ptr<ServerLoad>& shared_load() const { return load_; }
-  Endpoint& endpoint() const { return *endpoint_; }
+  ServerTarget& endpoint() const { return *endpoint_; }
 
-  void set_endpoint(std::shared_ptr<Endpoint> endpoint) { endpoint_ = std::move(endpoint); }
+  // The way to it: one connection, or a pool of several.
+  void set_endpoint(std::shared_ptr<ServerTarget> endpoint) { endpoint_ = std::move(endpoint); }
   const ResolvedServer& server() const { return server_; }
   void set_server(ResolvedServer server) { server_ = std::move(server); }
 
@@ -63,13 +67,13 @@ class FleetMember final : public Endpoint::Watcher, public std::enable_shared_fr
   bool retired = false;
 
  private:
-  void OnStateChange(Endpoint& endpoint) override;
+  void OnStateChange(ServerTarget& server) override;
   void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) override;
 
   const uint64_t id_;
   const std::shared_ptr<ServerLoad> load_;
   Fleet& fleet_;
-  std::shared_ptr<Endpoint> endpoint_;
+  std::shared_ptr<ServerTarget> endpoint_;
   ResolvedServer server_;
 };
 
@@ -97,8 +101,9 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   struct Options {
     // What the service is called in errors.
     std::string name;
-    // Of each server's endpoint.
+    // Of each server's endpoint, and how many there are of them.
     Endpoint::Options endpoint;
+    PoolOptions pool;
     BalancingOptions balancing;
     OutlierDetector::Options outliers;
     RetryBudget::Options retry_budget;
@@ -139,6 +144,7 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   bool has_failures() const override { return calls_.load(std::memory_order_acquire) > 0; }
   bool has_calls() override { return calls_.load(std::memory_order_acquire) > 0; }
   bool has_shared_calls() override { return has_calls(); }
+  void AppendConnections(std::vector<ConnectionStats>& to) override;
   transport::EventLoop& loop() const override { return loop_; }
   const WireSettings& settings() const override { return options_.endpoint.session.settings; }
 
@@ -194,6 +200,7 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   void OnServers(absl::StatusOr<std::vector<ResolvedServer>> servers) override;
   std::vector<ResolvedServer> OwnPart(std::vector<ResolvedServer> servers) const;
   void Add(ResolvedServer server);
+  std::shared_ptr<ServerTarget> MakeTarget(const std::shared_ptr<FleetMember>& member);
   void Retire(std::shared_ptr<FleetMember> member);
   void CloseIfRetired(FleetMember& member);
   void OnMemberChange(FleetMember& member);

@@ -6,11 +6,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/balancing/subset.h"
+#include "ferry/rpc/connection_pool.h"
 #include "ferry/rpc/fleet.h"
 
 namespace ferry {
 
-void FleetMember::OnStateChange(Endpoint& /*endpoint*/) { fleet_.OnMemberChange(*this); }
+void FleetMember::OnStateChange(ServerTarget& /*server*/) { fleet_.OnMemberChange(*this); }
 
 void FleetMember::OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) {
   fleet_.OnMemberReturned(*this, calls, why);
@@ -63,16 +64,28 @@ std::vector<ResolvedServer> Fleet::OwnPart(std::vector<ResolvedServer> servers) 
 
 void Fleet::Add(ResolvedServer server) {
   auto member = std::make_shared<FleetMember>(*this, ++last_id_, std::move(server));
-  Endpoint::Options options = options_.endpoint;
-  options.watcher = member;
-  options.keep_alive = shared_from_this();
-  member->set_endpoint(Endpoint::Create(options, loop_, make_connector_(member->server())));
+  member->set_endpoint(MakeTarget(member));
   outliers_.Add(member->id(), member->shared_load(), loop_.now(), /*ramp_up=*/usable_servers() > 0);
   member->weight_factor = outliers_.weight_factor(member->id());
   sweep_wanted_ = true;
   order_.push_back(member);
   members_.emplace(member->server().name, member);
   member->endpoint().KeepConnected();
+}
+
+// The way to a server: one connection, or as many as the options say.
+std::shared_ptr<ServerTarget> Fleet::MakeTarget(const std::shared_ptr<FleetMember>& member) {
+  Endpoint::Options options = options_.endpoint;
+  options.name = member->server().name;
+  options.watcher = member;
+  options.keep_alive = shared_from_this();
+  std::unique_ptr<transport::Connector> connector = make_connector_(member->server());
+  if (!WantsPool(options_.pool, /*of_service=*/true)) {
+    return Endpoint::Create(options, loop_, std::move(connector));
+  }
+  ConnectionPool::Options pool{.pool = options_.pool, .endpoint = options, .seed = options_.seed};
+  pool.pool.min_connections = options_.pool.min_connections.value_or(1);
+  return ConnectionPool::Create(pool, loop_, std::move(connector));
 }
 
 // A server is in the list no more: it gets no new calls, and ends those that it has.
@@ -163,6 +176,12 @@ size_t Fleet::usable_servers() const {
   return static_cast<size_t>(std::count_if(order_.begin(), order_.end(), [](const auto& member) {
     return !member->ejected && member->endpoint().ready();
   }));
+}
+
+void Fleet::AppendConnections(std::vector<ConnectionStats>& to) {
+  loop_.AssertInLoop();
+  for (const std::shared_ptr<FleetMember>& member : order_) member->endpoint().AppendConnections(to);
+  for (const std::shared_ptr<FleetMember>& member : retired_) member->endpoint().AppendConnections(to);
 }
 
 // Once for all that has changed in a batch.

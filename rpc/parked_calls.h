@@ -1,4 +1,4 @@
-// Calls that wait in a fleet.
+// Calls that wait for a server, or for a connection to one.
 #ifndef FERRY_RPC_PARKED_CALLS_H_
 #define FERRY_RPC_PARKED_CALLS_H_
 
@@ -21,6 +21,12 @@ class ParkedCalls {
  public:
   void AddWaiting(ClientCall& call) {
     waiting_.push_back(&call);
+    deadlines_.Add(call);
+  }
+
+  // The same, but before all others.
+  void AddWaitingFirst(ClientCall& call) {
+    waiting_.push_front(&call);
     deadlines_.Add(call);
   }
 

@@ -136,7 +136,7 @@ TEST(LoadSmokeTest, ComparesCallsBesideLargeMessagesWithCallsAlone) {
   const Outcome outcome = RunLoad("--smoke --json --rows=F");
   ASSERT_EQ(outcome.exit_status, 0) << outcome.output;
   const auto lines = ParseLines(outcome.output);
-  EXPECT_EQ(lines.size(), 4u);
+  EXPECT_EQ(lines.size(), 8u);
   for (const auto& line : lines) {
     for (const char* field : {"alone_p50_us", "alone_p99_us", "fragment_us", "p99_of_allowed"}) {
       EXPECT_TRUE(line.fields().at(field).has_number_value()) << field << line.ShortDebugString();

@@ -14,6 +14,7 @@
 #include "ferry/rpc/call_options.h"
 #include "ferry/rpc/channel.h"
 #include "ferry/rpc/client_stream.h"
+#include "ferry/rpc/connection_stats.h"
 #include "ferry/rpc/in_process.h"
 #include "ferry/rpc/server.h"
 #include "ferry/rpc/stream_io.h"
@@ -42,7 +43,7 @@ constexpr PingPongMethod kPingPongs[] = {&StreamsStub::PingPong, &StreamsStub::P
 
 class StreamTest : public testing::TestWithParam<std::string> {
  protected:
-  StreamTest() : address_(NewAddress(is_fleet() ? "127.0.0.1:0" : GetParam(), directory_)) {
+  StreamTest() : address_(NewAddress(is_fleet() || is_pool() ? "127.0.0.1:0" : GetParam(), directory_)) {
     server_ = std::make_unique<Server>(ServerOptions{.threads = 2, .inline_budget = absl::Hours(1)});
     server_->Register(service_);
     if (address_.empty()) {
@@ -50,7 +51,9 @@ class StreamTest : public testing::TestWithParam<std::string> {
     } else {
       EXPECT_TRUE(server_->Listen(address_).ok());
       const std::string address = server_->addresses().front();
-      channel_ = ChannelTo(is_fleet() ? absl::StrCat("list:///", address) : address);
+      ChannelOptions options;
+      if (is_pool()) options.pool = {.max_connections = 3, .calls_per_connection = 1};
+      channel_ = ChannelTo(is_fleet() ? absl::StrCat("list:///", address) : address, options);
     }
     stub_ = std::make_unique<StreamsStub>(*channel_);
   }
@@ -58,6 +61,8 @@ class StreamTest : public testing::TestWithParam<std::string> {
 
   // Whether the channel is to a service of one server, instead of to the server.
   bool is_fleet() const { return GetParam() == "fleet"; }
+  // Whether it has several connections.
+  bool is_pool() const { return GetParam() == "pool"; }
 
   const TemporaryDirectory directory_;
   const std::string address_;
@@ -68,10 +73,11 @@ class StreamTest : public testing::TestWithParam<std::string> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Transports, StreamTest,
-                         testing::Values("127.0.0.1:0", "unix", "in-process", "fleet"),
+                         testing::Values("127.0.0.1:0", "unix", "in-process", "fleet", "pool"),
                          [](const testing::TestParamInfo<std::string>& info) {
                            if (info.param == "127.0.0.1:0") return std::string("Tcp");
                            if (info.param == "fleet") return std::string("Fleet");
+                           if (info.param == "pool") return std::string("Pool");
                            return std::string(info.param == "unix" ? "Unix" : "InProcess");
                          });
 
@@ -131,6 +137,22 @@ TEST_P(StreamTest, BothSidesTakeTurns) {
     EXPECT_FALSE(stream.Read(none));
     EXPECT_TRUE(stream.Finish().ok());
   }
+}
+
+TEST_P(StreamTest, TheChannelTellsOfItsStreams) {
+  const auto streams = [this] {
+    uint64_t count = 0;
+    for (const ConnectionStats& connection : channel_->connections()) count += connection.streams;
+    return count;
+  };
+  BidiStream<Part, Part> stream = stub_->PingPong({});
+  Part part;
+  ASSERT_TRUE(stream.Write(part));
+  ASSERT_TRUE(stream.Read(part));
+  EXPECT_EQ(streams(), 1u);
+  EXPECT_TRUE(stream.WritesDone());
+  EXPECT_TRUE(stream.Finish().ok());
+  EXPECT_EQ(streams(), 0u);
 }
 
 TEST_P(StreamTest, AnEmptyStreamIsOne) {

@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "ferry/rpc/balancing/attempt_limiter.h"
 #include "ferry/rpc/endpoint.h"
+#include "ferry/rpc/server_target.h"
 #include "ferry/transport/clock.h"
 #include "ferry/transport/event_loop.h"
 #include "ferry/transport/frame.h"
@@ -38,7 +39,7 @@ using transport::StreamId;
 
 // A Log is what a watcher was told.
 struct Log final : Endpoint::Watcher {
-  void OnStateChange(Endpoint& endpoint) override { states.push_back(endpoint.ready()); }
+  void OnStateChange(ServerTarget& server) override { states.push_back(server.ready()); }
   void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status&) override {
     for (ClientCall* call : calls) {
       test::Text request;
