@@ -6,18 +6,20 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "ferry/codegen/model.h"
 
 namespace ferry::codegen {
 
 // Sets the fields of `method` that come from its options. INVALID_ARGUMENT, with what is wrong,
-// if the method cannot be served or called: it streams, or its timeout makes no sense.
+// if its timeout makes no sense, or its retry policy, or that does not go with what the method is.
 absl::Status ReadOptions(Method& method);
 
-// A default timeout in microseconds, rounded down. INVALID_ARGUMENT if it is no valid duration or below 1
+// The duration `name` in microseconds, rounded down. INVALID_ARGUMENT if it is no valid duration or below 1
 // microsecond.
-absl::StatusOr<int64_t> TimeoutMicroseconds(const google::protobuf::Duration& timeout);
+absl::StatusOr<int64_t> ToMicroseconds(absl::string_view name, const google::protobuf::Duration& value);
 
 }  // namespace ferry::codegen
 

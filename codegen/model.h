@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "ferry/rpc/method.h"
+
 namespace ferry::codegen {
 
 // A Method is one method, with the names it has in C++. Names are unique within the service's classes.
@@ -36,6 +38,7 @@ struct Method {
   bool run_inline = false;
   bool idempotent = false;
   int64_t timeout_us = 0;
+  MethodRetry retry;
   bool deprecated = false;
 };
 

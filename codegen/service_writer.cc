@@ -1,10 +1,12 @@
 #include "ferry/codegen/service_writer.h"
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/substitute.h"
 #include "ferry/codegen/comments.h"
 #include "ferry/codegen/format.h"
@@ -101,6 +103,24 @@ std::string FullNameField(absl::string_view name) {
   return absl::StrCat(begin, " ", first, std::string(begin.size() + 1, ' '), second);
 }
 
+// A method's retry policy, as a field of its descriptor: on one line if it fits, as clang-format has it.
+std::string RetryField(const MethodRetry& retry) {
+  if (retry == MethodRetry()) return "";
+  std::vector<std::string> fields;
+  if (retry.max_attempts != 0) fields.push_back(absl::StrCat(".max_attempts = ", retry.max_attempts));
+  const auto add = [&fields](const char* name, int64_t value) {
+    if (value != 0) fields.push_back(absl::StrCat(".", name, " = ", value));
+  };
+  add("initial_backoff_us", retry.initial_backoff_us);
+  add("max_backoff_us", retry.max_backoff_us);
+  add("hedge_delay_us", retry.hedge_delay_us);
+  const std::string begin = "        .retry = {";
+  const std::string line = absl::StrCat(begin, absl::StrJoin(fields, ", "), "},\n");
+  if (Fits(line.size() - 1)) return line;
+  return absl::StrCat(begin, absl::StrJoin(fields, absl::StrCat(",\n", std::string(begin.size(), ' '))),
+                      "},\n");
+}
+
 // A method, for the array of descriptors.
 std::string DescriptorEntry(const Method& method) {
   std::string out =
@@ -110,6 +130,7 @@ std::string DescriptorEntry(const Method& method) {
   if (method.timeout_us != 0) absl::StrAppend(&out, "        .timeout_us = ", method.timeout_us, ",\n");
   if (method.client_streaming) absl::StrAppend(&out, "        .client_streaming = true,\n");
   if (method.server_streaming) absl::StrAppend(&out, "        .server_streaming = true,\n");
+  absl::StrAppend(&out, RetryField(method.retry));
   return absl::StrCat(out, "    },\n");
 }
 

@@ -13,9 +13,10 @@ namespace ferry {
 // The type URL of the detail in a status (absl::Status::GetPayload), as protobuf's Any has it.
 inline constexpr absl::string_view kCallFailureUrl = "type.googleapis.com/ferry.CallFailure";
 
-// What the status of a call to a service says of it: where it failed, how often it was sent and whereto, and
-// whether it may have been executed. nullopt if the status carries no such detail: it is OK, or what the
-// handler has answered at the first attempt, or that of a call over a channel to one server.
+// What the status of a call says of it: where it failed, how often it was sent and whereto, and whether it
+// may have been executed. nullopt if the status carries no such detail: it is OK, or what the handler has
+// answered at the first attempt. A detail of this kind that a server sends, for a call of its own that has
+// failed, say, is not kept.
 std::optional<CallFailure> FailureOf(const absl::Status& status);
 
 // Puts `failure` in a status that is not OK.

@@ -8,6 +8,7 @@
 
 #include "absl/time/time.h"
 #include "ferry/rpc/metadata.h"
+#include "ferry/rpc/retry_policy.h"
 
 namespace ferry {
 
@@ -52,6 +53,12 @@ struct CallOptions {
   // that takes these options returns. (Not a std::string, which GCC 12 copies byte by byte, with its pointer
   // into itself, where options are a temporary in a co_await.)
   std::string_view hash_key = {};
+
+  // How the call is sent again, and whether to several servers at once, if it is to be otherwise than the
+  // method's .proto and the channel say; what it leaves unset is as they do. For channels to a service of
+  // several servers: one to a single server ignores it. INVALID_ARGUMENT ends a call whose policy is out of
+  // bounds.
+  std::optional<RetryPolicy> retry = std::nullopt;
 
   // Where to put the metadata the server answers with; null if it is of no interest. Not owned; must live
   // until the call has ended: for a call that streams, until Finish has said so. Written before the call's

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "ferry/rpc/retry_policy.h"
 #include "ferry/transport/clock.h"
 
 namespace ferry {
@@ -18,12 +19,22 @@ namespace ferry {
 class ClientCall;
 class FleetMember;
 class PooledConnection;
+struct HedgedCall;
 
 // What is known of whether a call that has failed was executed.
 enum class Execution : uint8_t {
   kNotSent,        // surely not: never written, refused before its handler ran, or beyond a server's DRAIN
   kMaybeExecuted,  // it was written, and nothing came back
   kExecuted,       // the server has ended it
+};
+
+// How far a call that has failed had come, as long as its server had not ended it.
+enum class CallPhase : uint8_t {
+  kConnect,    // there was no connection
+  kHandshake,  // the server had not introduced itself on it
+  kQueue,      // it waited for a place on a connection, or to be written, or to be sent again
+  kSent,       // nothing came back
+  kReading,    // a part of the answer had come
 };
 
 // A CallRouter is told of the ends of a call's attempts, and makes others.
@@ -41,6 +52,7 @@ class CallRouter {
 struct CallRouting {
   // Of the call's options.
   std::optional<uint64_t> hash;
+  RetryRules rules;
 
   // When the call was started, and how its attempts have ended: the last kMaxHistory.
   struct PastAttempt {
@@ -72,6 +84,8 @@ struct CallRouting {
   // In a pool: the connection that the call is on, and the router that the pool has taken the place of.
   std::shared_ptr<PooledConnection> connection;
   CallRouter* outside_pool = nullptr;
+  // What the call shares with its further attempts; null unless it is hedged.
+  std::shared_ptr<HedgedCall> hedged;
 };
 
 }  // namespace ferry

@@ -122,7 +122,7 @@ absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateNamed(std::string_view n
   if (absl::Status valid = CheckPoolOptions(options.pool, /*of_service=*/false); !valid.ok()) return valid;
   absl::StatusOr<Base> base = MakeBase(options);
   if (!base.ok()) return base.status();
-  base->endpoint.name = name;
+  base->endpoint.name = std::string(name);
   std::shared_ptr<CallTarget> target;
   if (WantsPool(options.pool, /*of_service=*/false)) {
     std::shared_ptr<ConnectionPool> pool = ConnectionPool::Create(
@@ -148,7 +148,7 @@ absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateResolved(std::string_vie
                                      .balancing = options.balancing,
                                      .outliers = options.outliers,
                                      .retry_budget = options.retry_budget,
-                                     .max_attempts = options.max_attempts,
+                                     .retry = options.retry,
                                      .max_servers = options.max_servers,
                                      .client_id = options.client_id};
   absl::StatusOr<std::shared_ptr<Fleet>> fleet =
@@ -236,8 +236,9 @@ std::vector<ConnectionStats> Channel::connections() const {
 
 void Channel::StartPrepared(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
                             size_t request_size, const CallOptions& options, ClientCall& call) {
-  if (fleet_ != nullptr) fleet_->Route(call, options);
-  if (absl::Status status = Prepare(method, options, request_size, call); !status.ok()) {
+  absl::Status status = fleet_ != nullptr ? fleet_->Route(call, options) : absl::OkStatus();
+  if (status.ok()) status = Prepare(method, options, request_size, call);
+  if (!status.ok()) {
     return target_->FailLater(call, std::move(status));
   }
   if (call.cancellation == nullptr) return target_->Start(call, request, request_size);

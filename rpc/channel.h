@@ -30,6 +30,7 @@
 #include "ferry/rpc/method.h"
 #include "ferry/rpc/names/new_resolver.h"
 #include "ferry/rpc/pool_options.h"
+#include "ferry/rpc/retry_policy.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/connector.h"
 #include "ferry/transport/fork_guard.h"
@@ -85,9 +86,9 @@ struct ChannelOptions {
   OutlierDetector::Options outliers = {};
   // How many calls may be sent again, as a share of all (balancing/retry_budget.h).
   RetryBudget::Options retry_budget = {};
-  // How often at most a call of an idempotent method is sent, the first time included, if it ends with
-  // UNAVAILABLE. At least 1.
-  int max_attempts = 3;
+  // How a call is sent again, and whether to several servers at once, where neither its own options nor its
+  // method's .proto say (retry_policy.h).
+  RetryPolicy retry = {};
   // The channel uses so many of the servers at most, which follow from client_id: number the clients of a big
   // fleet 0, 1, 2, ... (balancing/subset.h). 0: all of them.
   size_t max_servers = 0;

@@ -129,6 +129,9 @@ class ClientCall {
   bool wait_for_ready = false;
   // Of the attempt that has ended last, if it has failed. Written by whoever ends it.
   Execution execution = Execution::kNotSent;
+  CallPhase phase = CallPhase::kQueue;
+  // Belongs to the session's loop: a part of a stream of replies has come.
+  bool answering = false;
 
   // Null unless something may cancel the call from outside.
   std::shared_ptr<CallCancellation> cancellation;

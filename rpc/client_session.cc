@@ -6,6 +6,7 @@
 
 #include "absl/base/optimization.h"
 #include "absl/strings/str_cat.h"
+#include "ferry/rpc/call_failure.h"
 
 namespace ferry {
 
@@ -200,10 +201,10 @@ void ClientSession::OnDeadline() {
     }
     if (sent) SendCancel(stream);
     AfterTakingOut();
-    call->reply_fragments.Reset();
-    call->execution = sent ? Execution::kMaybeExecuted : Execution::kNotSent;
-    call->End(absl::DeadlineExceededError(absl::StrCat("no answer from ", connection_->peer(),
-                                                       " before the deadline of ", call->method->full_name)));
+    EndUnansweredCall(*call, sent,
+                      absl::DeadlineExceededError(
+                          absl::StrCat(sent ? "no answer from " : "not sent to ", connection_->peer(),
+                                       " before the deadline of ", call->method->full_name)));
   }
 }
 
@@ -353,6 +354,8 @@ void ClientSession::OnStatus(const Frame& frame) {
   absl::StatusOr<WireStatus> decoded = DecodeStatusHead(frame.head());
   if (!decoded.ok()) return call->End(decoded.status());
   if (decoded->not_executed) call->execution = Execution::kNotSent;
+  // What is known of this call is ours to say.
+  decoded->status.ErasePayload(kCallFailureUrl);
   if (call->router != nullptr) call->routing->retry_after = decoded->retry_after;
   // It was sent before we knew how many streams the server takes (PROTOCOL.md [P9.6]).
   if (decoded->not_executed && IsBeyondLimit(frame.header.stream)) return GiveBack({call}, decoded->status);
@@ -377,9 +380,7 @@ void ClientSession::Abandon(StreamId stream, absl::Status why) {
   if (call == nullptr) return;
   if (sent) SendCancel(stream);
   AfterTakingOut();
-  call->reply_fragments.Reset();
-  call->execution = sent ? Execution::kMaybeExecuted : Execution::kNotSent;
-  call->End(std::move(why));
+  EndUnansweredCall(*call, sent, std::move(why));
 }
 
 // Takes a call that the server has not ended out of all that it is kept in. Whether any of its request was

@@ -182,6 +182,7 @@ class ClientSession final : public StreamCarrier,
   void EndCalls(const absl::Status& why, uint64_t last_write) ABSL_LOCKS_EXCLUDED(mutex_);
   void GiveBack(std::vector<ClientCall*> calls, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
   ClientCall* Take(transport::StreamId stream) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndUnansweredCall(ClientCall& call, bool sent, absl::Status why);
 
   void OnFrame(const transport::Frame& frame) override {
     if (settings_seen_ && IsPlainResponse(frame.header)) return OnResponse(frame);

@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/client_session.h"
+#include "ferry/rpc/unanswered.h"
+#include "ferry/transport/error_number.h"
 
 namespace ferry {
 
@@ -171,6 +173,7 @@ void ClientSession::OnStreamed(const Frame& frame, ClientCall& call) {
                                             frame.header.type == FrameType::kResponse ? "MORE" : "END_STREAM",
                                             " is in a stream of replies")));
   }
+  call.answering = true;
   MessageQueue& queue = call.messages->queue();
   Metadata* initial = call.reply_metadata != nullptr ? &call.reply_metadata->initial : nullptr;
   size_t credit = 0;
@@ -242,6 +245,21 @@ void ClientSession::FailStream(StreamId stream, absl::Status why) {
 }
 
 // ---------------------------------------------------------------- The end
+
+// Ends a call that was taken out, and whose request was given to the connection or not.
+void ClientSession::EndUnansweredCall(ClientCall& call, bool sent, absl::Status why) {
+  const bool reading = call.reply_fragments.active() || call.answering;
+  call.reply_fragments.Reset();
+  if (sent) call.execution = Execution::kMaybeExecuted;
+  EndUnanswered(call,
+                {.phase = reading           ? CallPhase::kReading
+                          : !settings_seen_ ? CallPhase::kHandshake
+                          : sent            ? CallPhase::kSent
+                                            : CallPhase::kQueue,
+                 .peer = connection_->peer(),
+                 .sent = sent},
+                std::move(why));
+}
 
 void ClientSession::OnEndOfInput() {
   connection_->Close(absl::UnavailableError("the server closed the connection"));
@@ -320,20 +338,22 @@ void ClientSession::EndCalls(const absl::Status& why, uint64_t last_write) {
   }
   loop_.timers().Cancel(deadline_timer_);
   TellOwner(why);
-  const absl::Status status = cancelled
-                                  ? why
-                                  : absl::UnavailableError(absl::StrCat("connection to ", connection_->peer(),
-                                                                        " lost: ", why.message()));
+  const int error = transport::ErrorNumberOf(why);
+  const absl::Status status =
+      cancelled
+          ? why
+          : transport::WithErrorNumber(absl::UnavailableError(absl::StrCat(
+                                           "connection to ", connection_->peer(), " lost: ", why.message())),
+                                       error);
   AfterTakingOut();
   // Each goes to the front of those that wait: what was started last first.
   GiveBack(std::move(unsent),
-           absl::UnavailableError(absl::StrCat(std::string(status.message()), ", the call was not sent")));
+           transport::WithErrorNumber(
+               absl::UnavailableError(absl::StrCat(std::string(status.message()), ", the call was not sent")),
+               error));
+  for (ClientCall* call : repeatable) call->execution = Execution::kMaybeExecuted;
   GiveBack(std::move(repeatable), status);
-  for (ClientCall* call : calls) {
-    call->reply_fragments.Reset();
-    call->execution = Execution::kMaybeExecuted;
-    call->End(status);
-  }
+  for (ClientCall* call : calls) EndUnansweredCall(*call, /*sent=*/true, status);
 }
 
 }  // namespace ferry

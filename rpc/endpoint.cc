@@ -6,6 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/resend.h"
+#include "ferry/rpc/unanswered.h"
+#include "ferry/transport/error_number.h"
 
 namespace ferry {
 
@@ -71,7 +73,7 @@ void Endpoint::StartElsewhere(ClientCall& call, const google::protobuf::MessageL
 }
 
 void Endpoint::FailUnfit(const ClientSession& session, ClientCall& call, size_t size) {
-  FailLater(call, CheckFits(call, size, session));
+  RefuseLater(call, CheckFits(call, size, session), CallPhase::kQueue);
 }
 
 // Queues a call, and has the loop see to it that it can be sent.
@@ -84,7 +86,7 @@ void Endpoint::Wait(ClientCall& call, const google::protobuf::MessageLite& reque
     transport::MutexLock lock(mutex_);
     status = CheckMayWait(call, size);
   }
-  if (!status.ok()) return FailLater(call, std::move(status));
+  if (!status.ok()) return RefuseLater(call, std::move(status), PhaseOfWaiting());
   KeepRequest(call, request, size, loop_.blocks().pool());
   bool elsewhere;
   {
@@ -93,7 +95,7 @@ void Endpoint::Wait(ClientCall& call, const google::protobuf::MessageLite& reque
     if (!elsewhere) status = CheckMayWait(call, size);
     if (status.ok() && !elsewhere) Remember(call, /*at_front=*/false);
   }
-  if (!status.ok()) return FailLater(call, std::move(status));
+  if (!status.ok()) return RefuseLater(call, std::move(status), PhaseOfWaiting());
   if (elsewhere) return ReturnLater(call);
   PostToLoop(&Endpoint::Pump);
 }
@@ -173,7 +175,16 @@ bool Endpoint::has_calls() {
 void Endpoint::FailLater(ClientCall& call, absl::Status why) {
   failures_to_tell_.fetch_add(1, std::memory_order_relaxed);
   loop_.Post([self = shared_from_this(), &call, why = std::move(why)]() mutable {
-    call.End(std::move(why));
+    EndUnanswered(call, {.peer = self->options_.name}, std::move(why));
+    self->failures_to_tell_.fetch_sub(1, std::memory_order_release);
+  });
+}
+
+// As FailLater, for a call that was started and cannot be sent.
+void Endpoint::RefuseLater(ClientCall& call, absl::Status why, CallPhase phase) {
+  failures_to_tell_.fetch_add(1, std::memory_order_relaxed);
+  loop_.Post([self = shared_from_this(), &call, why = std::move(why), phase]() mutable {
+    EndUnanswered(call, {.phase = phase, .peer = self->options_.name}, std::move(why));
     self->failures_to_tell_.fetch_sub(1, std::memory_order_release);
   });
 }
@@ -262,7 +273,7 @@ void Endpoint::SendWaiting() {
       Forget(*call);
     }
     if (absl::Status fits = CheckFits(*call, call->request_size, *session); !fits.ok()) {
-      call->End(std::move(fits));
+      EndWaited(*call, std::move(fits));
       continue;
     }
     if (session->StartWaiting(*call) == ClientSession::Started::kYes) continue;
@@ -338,9 +349,12 @@ void Endpoint::EndExpired() {
             : state_ == State::kGreeting ? absl::UnavailableError("the server has not sent its settings yet")
                                          : last_error_;
     }
-    call->End(absl::DeadlineExceededError(
-        absl::StrCat("the deadline of ", call->method->full_name, " passed before it could be sent",
-                     why.ok() ? "" : absl::StrCat(": ", std::string(why.message())), HistoryOf(*call))));
+    EndWaited(*call,
+              transport::WithErrorNumber(
+                  absl::DeadlineExceededError(absl::StrCat(
+                      "the deadline of ", call->method->full_name, " passed before it could be sent",
+                      why.ok() ? "" : absl::StrCat(": ", std::string(why.message())), HistoryOf(*call))),
+                  transport::ErrorNumberOf(why)));
   }
 }
 
@@ -350,7 +364,7 @@ bool Endpoint::EndWaiting(ClientCall& call, absl::Status why) {
     transport::MutexLock lock(mutex_);
     if (!Forget(call)) return false;
   }
-  call.End(std::move(why));
+  EndWaited(call, std::move(why));
   return true;
 }
 
@@ -385,8 +399,10 @@ void Endpoint::Close(const absl::Status& why) {
   loop_.AssertInLoop();
   const std::shared_ptr<Endpoint> self = shared_from_this();
   std::deque<ClientCall*> waiting;
+  const CallPhase phase = PhaseOfWaiting();
   {
     transport::MutexLock lock(mutex_);
+    failed_in_ = phase;
     state_ = State::kClosed;
     ready_session_ = nullptr;
     greeting_ = nullptr;
@@ -402,7 +418,7 @@ void Endpoint::Close(const absl::Status& why) {
   // Closing one takes it out of sessions_.
   for (const std::shared_ptr<ClientSession>& session : std::vector(sessions_)) session->Close(why);
   for (ClientCall* call : waiting) {
-    call->End(why);
+    EndWaited(*call, why);
   }
 }
 

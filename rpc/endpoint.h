@@ -54,7 +54,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
  public:
   struct Options {
     ClientSession::Options session = {};
-    // What the server is called in statistics.
+    // What the server is called in statistics and failures; may be empty.
     std::string name = {};
     absl::Duration connect_timeout = absl::Seconds(10);
     // Connecting again waits for a random time up to a bound, which doubles from the first value to the
@@ -160,6 +160,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   }
   void StartElsewhere(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  void RefuseLater(ClientCall& call, absl::Status why, CallPhase phase);
   void FailUnfit(const ClientSession& session, ClientCall& call, size_t size);
   void Wait(ClientCall& call, const google::protobuf::MessageLite& request, size_t size)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -176,8 +177,11 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   void Connect() ABSL_LOCKS_EXCLUDED(mutex_);
   bool MustWaitForTurn() ABSL_LOCKS_EXCLUDED(mutex_);
   void OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) ABSL_LOCKS_EXCLUDED(mutex_);
-  void OnConnectFailed(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnConnectFailed(const absl::Status& why, CallPhase phase) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnTurnedAway(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndReturned(ClientCall& call, absl::Status why);
+  void EndWaited(ClientCall& call, absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
+  CallPhase PhaseOfWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
   static std::string HistoryOf(const ClientCall& call);
   absl::Status PrepareAgain(ClientCall& call, const absl::Status& why);
   void TellWatcher(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -222,8 +226,9 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   // How many of them may be sent while greeting.
   size_t waiting_early_ ABSL_GUARDED_BY(mutex_) = 0;
   CallDeadlines deadlines_ ABSL_GUARDED_BY(mutex_);
-  // Why the last attempt to connect failed, or why all is closed.
+  // Why the last attempt to connect failed, or why all is closed; and how far calls had come then.
   absl::Status last_error_ ABSL_GUARDED_BY(mutex_);
+  CallPhase failed_in_ ABSL_GUARDED_BY(mutex_) = CallPhase::kConnect;
   // While state_ is kBackoff: when to try again, and whether calls that do not wait for ready wait for that.
   transport::Instant retry_at_ ABSL_GUARDED_BY(mutex_);
   bool turned_away_ ABSL_GUARDED_BY(mutex_) = false;

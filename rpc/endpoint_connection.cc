@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/endpoint.h"
 #include "ferry/rpc/resend.h"
+#include "ferry/rpc/unanswered.h"
+#include "ferry/transport/error_number.h"
 
 namespace ferry {
 namespace {
@@ -14,7 +16,41 @@ namespace {
 // In a row; further ones make no difference.
 constexpr int kMostFailures = 30;
 
+// UNAVAILABLE for the reason `why`, and with what is to be said beyond it.
+absl::Status Unavailable(const absl::Status& why, const std::string& more = "") {
+  return transport::WithErrorNumber(absl::UnavailableError(absl::StrCat(std::string(why.message()), more)),
+                                    transport::ErrorNumberOf(why));
+}
+
 }  // namespace
+
+// Ends a call that was given back, and is not to be sent again.
+void Endpoint::EndReturned(ClientCall& call, absl::Status why) {
+  EndUnanswered(call, {.phase = CallPhase::kQueue, .peer = options_.name}, std::move(why));
+}
+
+// Ends a call that waited.
+void Endpoint::EndWaited(ClientCall& call, absl::Status why) {
+  EndUnanswered(call, {.phase = PhaseOfWaiting(), .peer = options_.name}, std::move(why));
+}
+
+// What calls wait for.
+CallPhase Endpoint::PhaseOfWaiting() {
+  transport::MutexLock lock(mutex_);
+  switch (state_) {
+    case State::kIdle:
+    case State::kConnecting:
+      return CallPhase::kConnect;
+    case State::kGreeting:
+      return CallPhase::kHandshake;
+    case State::kReady:
+      return CallPhase::kQueue;
+    case State::kBackoff:
+    case State::kClosed:
+      return failed_in_;
+  }
+  return CallPhase::kQueue;
+}
 
 // What is to be said of a call that ends without being sent again.
 std::string Endpoint::HistoryOf(const ClientCall& call) {
@@ -53,7 +89,7 @@ void Endpoint::Connect() {
 void Endpoint::OnConnected(absl::StatusOr<std::unique_ptr<transport::ByteStream>> stream) {
   loop_.AssertInLoop();
   const std::shared_ptr<Endpoint> self = shared_from_this();
-  if (!stream.ok()) return OnConnectFailed(stream.status());
+  if (!stream.ok()) return OnConnectFailed(stream.status(), CallPhase::kConnect);
   auto session = std::make_shared<ClientSession>(options_.session, loop_, static_cast<Owner&>(*this),
                                                  *std::move(stream));
   sessions_.push_back(session);
@@ -88,7 +124,7 @@ void Endpoint::TellWatcher(const absl::Status& why) {
     transport::MutexLock lock(mutex_);
     if (state_ == State::kClosed) return;
     if (state_ != State::kReady) {
-      last_error_ = absl::UnavailableError(why.message());
+      last_error_ = Unavailable(why);
       returned.assign(waiting_.begin(), waiting_.end());
       for (ClientCall* call : returned) Forget(*call);
     }
@@ -104,7 +140,7 @@ void Endpoint::ReturnCalls(const std::vector<ClientCall*>& calls, const absl::St
   for (ClientCall* call : calls) call->End(why);
 }
 
-void Endpoint::OnConnectFailed(const absl::Status& why) {
+void Endpoint::OnConnectFailed(const absl::Status& why, CallPhase phase) {
   const std::shared_ptr<Endpoint> self = shared_from_this();
   const absl::Duration wait = backoff_.Wait(failures_in_a_row_);
   failures_in_a_row_ = std::min(failures_in_a_row_ + 1, kMostFailures);
@@ -117,7 +153,8 @@ void Endpoint::OnConnectFailed(const absl::Status& why) {
     hurried_ = false;
     turned_away_ = false;
     retry_at_ = loop_.now() + wait;
-    last_error_ = absl::UnavailableError(why.message());
+    failed_in_ = phase;
+    last_error_ = Unavailable(why);
     for (ClientCall* call : waiting_) {
       // A watcher gets them all.
       if (!call->wait_for_ready && !watched_) failed.push_back(call);
@@ -125,7 +162,7 @@ void Endpoint::OnConnectFailed(const absl::Status& why) {
     for (ClientCall* call : failed) Forget(*call);
   }
   for (ClientCall* call : failed) {
-    call->End(absl::UnavailableError(absl::StrCat(std::string(why.message()), HistoryOf(*call))));
+    EndUnanswered(*call, {.phase = phase, .peer = options_.name}, Unavailable(why, HistoryOf(*call)));
   }
   TellWatcher(why);
   ArmTimer();
@@ -145,7 +182,7 @@ void Endpoint::OnTurnedAway(const absl::Status& why) {
     // One that goes on so is no better than one that cannot be connected to.
     turned_away_ = failures_in_a_row_ < kMaxTurnedAway;
     retry_at_ = loop_.now() + wait;
-    last_error_ = absl::UnavailableError(why.message());
+    last_error_ = Unavailable(why);
     for (ClientCall* call : waiting_) {
       ++call->turned_away;
       const bool often = call->turned_away >= kMaxTurnedAway || !turned_away_;
@@ -154,8 +191,9 @@ void Endpoint::OnTurnedAway(const absl::Status& why) {
     for (ClientCall* call : failed) Forget(*call);
   }
   for (ClientCall* call : failed) {
-    call->End(absl::UnavailableError(absl::StrCat(std::string(why.message()), HistoryOf(*call), ", limit is ",
-                                                  kMaxTurnedAway, " in a row")));
+    EndUnanswered(
+        *call, {.phase = CallPhase::kHandshake, .peer = options_.name},
+        Unavailable(why, absl::StrCat(HistoryOf(*call), ", limit is ", kMaxTurnedAway, " in a row")));
   }
   TellWatcher(why);
   PostToLoop(&Endpoint::Pump);
@@ -179,7 +217,7 @@ void Endpoint::OnNoMoreCalls(ClientSession& session, const absl::Status& why) {
   }
   if (session.drained() || (!session.introduced() && !session.broken())) return OnTurnedAway(why);
   // A server that never answers a call is no better than one that cannot be connected to.
-  OnConnectFailed(why);
+  OnConnectFailed(why, session.introduced() ? CallPhase::kQueue : CallPhase::kHandshake);
 }
 
 void Endpoint::OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) {
@@ -197,7 +235,7 @@ void Endpoint::OnCallsReturned(const std::vector<ClientCall*>& calls, const absl
         ended.emplace_back(call, std::move(status));
       }
     }
-    for (auto& [call, status] : ended) call->End(std::move(status));
+    for (auto& [call, status] : ended) EndReturned(*call, std::move(status));
     if (!returned.empty()) ReturnCalls(returned, why);
     return;
   }
@@ -205,6 +243,7 @@ void Endpoint::OnCallsReturned(const std::vector<ClientCall*>& calls, const absl
   for (auto next = calls.rbegin(); next != calls.rend(); ++next) {
     ClientCall& call = **next;
     absl::Status status = PrepareAgain(call, why);
+    if (status.ok()) SetAttempt(call, AttemptOf(call.head) + 1);
     transport::MutexLock lock(mutex_);
     if (status.ok()) status = CheckMayWaitAgain(call, why);
     if (status.ok()) {
@@ -213,7 +252,9 @@ void Endpoint::OnCallsReturned(const std::vector<ClientCall*>& calls, const absl
       ended.emplace_back(&call, std::move(status));
     }
   }
-  for (auto next = ended.rbegin(); next != ended.rend(); ++next) next->first->End(std::move(next->second));
+  for (auto next = ended.rbegin(); next != ended.rend(); ++next) {
+    EndReturned(*next->first, std::move(next->second));
+  }
   PostToLoop(&Endpoint::Pump);
 }
 
@@ -221,8 +262,10 @@ void Endpoint::OnCallsReturned(const std::vector<ClientCall*>& calls, const absl
 absl::Status Endpoint::PrepareAgain(ClientCall& call, const absl::Status& why) {
   ++call.turned_away;
   if (!call.wait_for_ready && call.turned_away >= kMaxTurnedAway) {
-    return absl::Status(why.code(), absl::StrCat(std::string(why.message()), ", turned away ",
-                                                 call.turned_away, " times, limit is ", kMaxTurnedAway));
+    return transport::WithErrorNumber(
+        absl::Status(why.code(), absl::StrCat(std::string(why.message()), ", turned away ", call.turned_away,
+                                              " times, limit is ", kMaxTurnedAway)),
+        transport::ErrorNumberOf(why));
   }
   return PrepareToSendAgain(call, why, loop_.blocks().pool());
 }

@@ -2,6 +2,7 @@
 #include "ferry/rpc/fleet.h"
 
 #include <algorithm>
+#include <array>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,8 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "ferry/rpc/balancing/hashing.h"
-#include "ferry/rpc/call_failure.h"
+#include "ferry/rpc/hedged_call.h"
 #include "ferry/rpc/resend.h"
+#include "ferry/rpc/unanswered.h"
 
 namespace ferry {
 
@@ -29,6 +31,12 @@ bool IsServersFailure(const absl::Status& status, Execution execution) {
   return absl::IsDeadlineExceeded(status) && execution == Execution::kMaybeExecuted;
 }
 
+RetryRules RulesOf(const RetryPolicy& policy) {
+  RetryRules rules;
+  rules.Apply(policy);
+  return rules;
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<Fleet>> Fleet::Create(const Options& options, transport::EventLoop& loop,
@@ -39,10 +47,7 @@ absl::StatusOr<std::shared_ptr<Fleet>> Fleet::Create(const Options& options, tra
   valid.Update(OutlierDetector::Check(options.outliers));
   valid.Update(RetryBudget::Check(options.retry_budget));
   valid.Update(CheckPoolOptions(options.pool, /*of_service=*/true));
-  if (options.max_attempts < 1) {
-    valid.Update(absl::InvalidArgumentError(
-        absl::StrCat("max_attempts is ", options.max_attempts, ", it must be at least 1")));
-  }
+  valid.Update(CheckRetryPolicy(options.retry));
   if (!valid.ok()) return valid;
   auto fleet =
       std::shared_ptr<Fleet>(new Fleet(options, loop, *std::move(balancer), std::move(make_connector)));
@@ -53,12 +58,13 @@ absl::StatusOr<std::shared_ptr<Fleet>> Fleet::Create(const Options& options, tra
 Fleet::Fleet(const Options& options, transport::EventLoop& loop, std::unique_ptr<Balancer> balancer,
              ConnectorFactory make_connector)
     : options_(options),
+      retry_rules_(RulesOf(options.retry)),
       loop_(loop),
       balancer_(std::move(balancer)),
       make_connector_(std::move(make_connector)),
       retry_budget_(options.retry_budget),
       outliers_(options.outliers),
-      retry_backoff_(options.min_retry_wait, options.max_retry_wait, options.seed),
+      retry_backoff_(retry_rules_.initial_backoff, retry_rules_.max_backoff, options.seed),
       timer_([this] { OnTimer(); }) {}
 
 Fleet::~Fleet() = default;
@@ -73,7 +79,7 @@ void Fleet::Begin(const ResolverFactory& make_resolver) {
 
 // ---------------------------------------------------------------- Any thread
 
-void Fleet::Route(ClientCall& call, const CallOptions& options) const {
+absl::Status Fleet::Route(ClientCall& call, const CallOptions& options) const {
   if (call.routing == nullptr) {
     call.routing = std::make_unique<CallRouting>();
   } else {
@@ -83,28 +89,41 @@ void Fleet::Route(ClientCall& call, const CallOptions& options) const {
   if (const std::string_view key = options.hash_key; !key.empty()) {
     call.routing->hash = HashOf(absl::string_view(key.data(), key.size()));
   }
+  call.routing->rules = retry_rules_;
+  return ApplyToCall(*call.method, options.retry, call.routing->rules);
 }
 
-// A server for the call, another one than the last if there is one; nullptr if there is none.
-std::shared_ptr<FleetMember> Fleet::Pick(const ClientCall& call, Instant now) const {
+// A server for a call, and not one of `others_than`; nullptr if there is none.
+std::shared_ptr<FleetMember> Fleet::Pick(const CallRouting& routing, Instant now,
+                                         absl::Span<const FleetMember* const> others_than) const {
   std::shared_ptr<const Snapshot> snapshot;
   {
     transport::MutexLock lock(mutex_);
     snapshot = snapshot_;
   }
   if (snapshot == nullptr) return nullptr;
-  PickArguments arguments{.now = now, .random = ThreadRandom(), .hash_key = call.routing->hash};
-  std::optional<size_t> picked;
-  if (const FleetMember* const last = call.routing->last_member; last != nullptr) {
+  PickArguments arguments{.now = now, .random = ThreadRandom(), .hash_key = routing.hash};
+  std::array<size_t, MethodRetry::kMaxAttempts> excluded;
+  size_t count = 0;
+  for (const FleetMember* other : others_than.first(std::min(others_than.size(), excluded.size()))) {
     const auto found = std::find_if(snapshot->members.begin(), snapshot->members.end(),
-                                    [&](const auto& member) { return member.get() == last; });
-    const size_t index = static_cast<size_t>(found - snapshot->members.begin());
-    arguments.exclude = absl::MakeConstSpan(&index, 1);
-    picked = snapshot->picker->Pick(arguments);
-    arguments.exclude = {};
+                                    [&](const auto& member) { return member.get() == other; });
+    if (found != snapshot->members.end()) {
+      excluded[count++] = static_cast<size_t>(found - snapshot->members.begin());
+    }
   }
-  if (!picked.has_value()) picked = snapshot->picker->Pick(arguments);
+  arguments.exclude = absl::MakeConstSpan(excluded.data(), count);
+  const std::optional<size_t> picked = snapshot->picker->Pick(arguments);
   return picked.has_value() ? snapshot->members[*picked] : nullptr;
+}
+
+// A server for the call's next attempt, another one than the last if there is one; nullptr if there is none.
+std::shared_ptr<FleetMember> Fleet::PickFor(const ClientCall& call, Instant now) const {
+  std::shared_ptr<FleetMember> member;
+  if (const FleetMember* const last = call.routing->last_member; last != nullptr) {
+    member = Pick(*call.routing, now, absl::MakeConstSpan(&last, 1));
+  }
+  return member != nullptr ? member : Pick(*call.routing, now, {});
 }
 
 // Notes that the call goes to `member` now.
@@ -114,8 +133,9 @@ void Fleet::SetOut(ClientCall& call, std::shared_ptr<FleetMember> member, Instan
   member->load().OnStart();
   routing.member = std::move(member);
   routing.sent_at = now;
-  ++routing.attempts;
+  if (++routing.attempts > 1) SetAttempt(call, routing.attempts);
   call.execution = Execution::kNotSent;
+  call.phase = CallPhase::kQueue;
   call.router = this;
 }
 
@@ -124,8 +144,11 @@ void Fleet::Start(ClientCall& call, const google::protobuf::MessageLite& request
   retry_budget_.OnCall();
   // It was routed just now.
   const Instant now = call.routing->started;
-  // The call may end before Start returns, and be the last but this to hold the member.
-  if (const std::shared_ptr<FleetMember> member = Pick(call, now); member != nullptr) {
+  // The call may end before Start returns, and be the last but this to hold the member. What a hedged one
+  // shares belongs to the loop, which therefore starts it.
+  const bool hedged = call.routing->rules.hedge();
+  if (const std::shared_ptr<FleetMember> member = hedged ? nullptr : Pick(*call.routing, now, {});
+      member != nullptr) {
     SetOut(call, member, now);
     return member->endpoint().Start(call, request, size);
   }
@@ -161,6 +184,10 @@ void Fleet::CancelCall(ClientCall& call, absl::Status why) {
   if (parked_.Take(call)) return Finish(call, std::move(why));
   // It may be on its way back from an endpoint.
   call.routing->cancelled = why;
+  if (const std::shared_ptr<HedgedCall> hedged = call.routing->hedged; hedged != nullptr) {
+    if (!hedged->outcome.has_value()) Decide(hedged, std::move(why));
+    return;
+  }
   if (const std::shared_ptr<FleetMember> member = call.routing->member; member != nullptr) {
     member->endpoint().CancelCall(call, std::move(why));
   }
@@ -171,15 +198,22 @@ void Fleet::OnAttemptEnd(ClientCall& call, absl::Status status) {
   CallRouting& routing = *call.routing;
   const std::shared_ptr<FleetMember> member = std::exchange(routing.member, nullptr);
   CountEnd(*member, call, status);
+  if (ABSL_PREDICT_FALSE(routing.hedged != nullptr)) return OnHedgedEnd(call, *member, std::move(status));
   if (call.execution != Execution::kNotSent) ++routing.runs;
-  if (ABSL_PREDICT_FALSE(!status.ok())) Note(call, *member, status);
-  if (ABSL_PREDICT_TRUE(status.ok()) || !MayRepeat(call, status)) return Finish(call, std::move(status));
-  routing.last_member = member.get();
+  if (ABSL_PREDICT_TRUE(status.ok())) return Finish(call, std::move(status));
+  Note(routing, routing.sent_at, *member, status);
+  OnFailedAttempt(call, *member, std::move(status));
+}
+
+// Sends a call again whose last attempt, on `member`, has failed, or ends it.
+void Fleet::OnFailedAttempt(ClientCall& call, const FleetMember& member, absl::Status status) {
+  if (!MayRepeat(call, status)) return Finish(call, std::move(status));
+  call.routing->last_member = &member;
   // What came with the failed attempt is not the next one's.
   if (call.reply_metadata != nullptr) *call.reply_metadata = {};
   absl::Status prepared = PrepareToSendAgain(call, status, loop_.blocks().pool());
   if (!prepared.ok()) return Finish(call, std::move(prepared));
-  Repeat(call, status, HasOther(*member));
+  Repeat(call, status, HasOther(member));
 }
 
 // Counts an attempt that has ended for and against its server.
@@ -209,7 +243,7 @@ bool Fleet::MayRepeat(const ClientCall& call, const absl::Status& status) {
   if (unsent && !refused) return call.wait_for_ready || call.routing->attempts < Endpoint::kMaxTurnedAway;
   if (!unsent && (!call.method->idempotent || call.messages != nullptr)) return false;
   const int counted = unsent ? call.routing->attempts : call.routing->runs;
-  return counted < options_.max_attempts && retry_budget_.TryWithdraw(loop_.clock().Now());
+  return counted < call.routing->rules.max_attempts && retry_budget_.TryWithdraw(loop_.clock().Now());
 }
 
 // Another server for the call than the one it was on.
@@ -227,7 +261,8 @@ void Fleet::Repeat(ClientCall& call, const absl::Status& why, bool other_server)
   if (call.routing->retry_after.has_value()) {
     wait = *std::exchange(call.routing->retry_after, std::nullopt);
   } else if (!other_server) {
-    wait = retry_backoff_.Wait(call.routing->attempts - 1);
+    const RetryRules& rules = call.routing->rules;
+    wait = retry_backoff_.Wait(call.routing->attempts - 1, rules.initial_backoff, rules.max_backoff);
   }
   if (wait <= absl::ZeroDuration()) return SendAgain(call, why);
   const Instant due = loop_.clock().Now() + wait;
@@ -251,82 +286,23 @@ void Fleet::SendAgain(ClientCall& call, const absl::Status& why) {
                             absl::StrCat("the deadline of ", call.method->full_name,
                                          " passed before it could be sent: ", std::string(why.message()))));
   }
-  const std::shared_ptr<FleetMember> member = Pick(call, now);
+  const std::shared_ptr<FleetMember> member = PickFor(call, now);
   if (member == nullptr) return Park(call, why);
   SetOut(call, member, now);
+  if (ABSL_PREDICT_FALSE(call.routing->rules.hedge())) BeginHedging(call);
   member->endpoint().StartAgain(call);
-}
-
-void Fleet::Park(ClientCall& call, const absl::Status& why) {
-  // Also for the sake of those that come after one that cannot wait.
-  WantConnections();
-  if (absl::Status may_wait = CheckMayWait(call, why); !may_wait.ok()) {
-    return Finish(call, std::move(may_wait));
-  }
-  call.routing->admitted = true;
-  parked_.AddWaiting(call);
-  ArmTimer();
-}
-
-// Has every member connect soon.
-void Fleet::WantConnections() {
-  if (std::exchange(hurried_, true)) return;
-  for (const std::shared_ptr<FleetMember>& member : order_) member->endpoint().ConnectSoon();
-}
-
-// Whether there may soon be a server for calls that do not wait for ready.
-bool Fleet::HasHope() const {
-  if (!told_) return resolver_error_.ok();
-  return std::any_of(order_.begin(), order_.end(), [](const std::shared_ptr<FleetMember>& member) {
-    return !member->endpoint().failing();
-  });
-}
-
-// The call does not count among those that wait any more.
-void Fleet::Unpark(ClientCall& call) {
-  parked_bytes_.fetch_sub(std::exchange(call.routing->parked_bytes, 0), std::memory_order_relaxed);
-}
-
-// OK if there is hope for the call; otherwise how it ends.
-absl::Status Fleet::CheckMayWait(const ClientCall& call, const absl::Status& why) const {
-  if (!call.routing->admitted && parked_.waiting() >= options_.endpoint.max_waiting_calls) {
-    return absl::ResourceExhaustedError(absl::StrCat(parked_.waiting(), " calls wait for a server of ",
-                                                     options_.name, ", limit is ",
-                                                     options_.endpoint.max_waiting_calls));
-  }
-  return call.wait_for_ready || HasHope() ? absl::OkStatus() : why;
 }
 
 void Fleet::Finish(ClientCall& call, absl::Status status) {
   call.router = nullptr;
+  if (ABSL_PREDICT_FALSE(call.routing->hedged != nullptr)) LeaveHedged(*call.routing);
   // What a handler has said at the first attempt says it all.
   const bool is_answer = call.execution == Execution::kExecuted && call.routing->attempts == 1;
-  if (ABSL_PREDICT_FALSE(!status.ok()) && !is_answer) SetFailure(Describe(call), status);
+  if (ABSL_PREDICT_FALSE(!status.ok()) && !is_answer) status = WithFailure(Describe(call), std::move(status));
   call.routing->member = nullptr;
   if (ABSL_PREDICT_FALSE(call.routing->parked_bytes > 0)) Unpark(call);
   calls_.fetch_sub(1, std::memory_order_release);
   call.End(std::move(status));
-}
-
-// Sends what waits for a server, now that there may be one.
-void Fleet::Pump() {
-  if (parked_.waiting() == 0) return;
-  if (std::none_of(order_.begin(), order_.end(),
-                   [](const auto& member) { return member->endpoint().ready(); })) {
-    WantConnections();
-    if (HasHope()) return;
-    const absl::Status why = WhyNone();
-    for (ClientCall* call : parked_.TakeWaitingIf([](const ClientCall* c) { return !c->wait_for_ready; })) {
-      Finish(*call, why);
-    }
-    return;
-  }
-  // Each is tried once: those that go on waiting line up behind.
-  for (size_t left = parked_.waiting(); left > 0; --left) {
-    ClientCall* const call = parked_.TakeWaiting();
-    if (call == nullptr) return;
-    SendAgain(*call, WhyNone());
-  }
 }
 
 void Fleet::OnTimer() {

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "ferry/rpc/balancing/backoff.h"
 #include "ferry/rpc/balancing/balancer.h"
 #include "ferry/rpc/balancing/outlier_detector.h"
@@ -32,6 +33,7 @@
 #include "ferry/rpc/names/resolver.h"
 #include "ferry/rpc/parked_calls.h"
 #include "ferry/rpc/pool_options.h"
+#include "ferry/rpc/retry_policy.h"
 #include "ferry/rpc/server_target.h"
 #include "ferry/transport/connector.h"
 #include "ferry/transport/mutex.h"
@@ -87,9 +89,10 @@ class FleetMember final : public ServerTarget::Watcher, public std::enable_share
 //        '--nobody to pick--> waits
 //
 // A call that was surely not executed goes to another server at once. One of an idempotent method that ended
-// with UNAVAILABLE is sent again, max_attempts times in all and as far as the retry budget goes: at once if
-// there is another server, and otherwise after a random time. A call that waits for no server fails as soon
-// as every server has failed to be connected to, unless it waits for ready.
+// with UNAVAILABLE is sent again, as its retry policy (retry_policy.h) and the retry budget let it: at once
+// if there is another server, and otherwise after a random time. One whose policy
+// has a hedge_delay is sent to further servers while it has no answer (hedged_call.h). A call that waits for
+// no server fails as soon as every server has failed to be connected to, unless it waits for ready.
 //
 // As CallTarget. Everything is on one loop, but for Start: a call that another thread starts is picked a
 // server and written by that thread.
@@ -107,12 +110,8 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
     BalancingOptions balancing;
     OutlierDetector::Options outliers;
     RetryBudget::Options retry_budget;
-    // How often a call may be sent that may have been executed, the first time included.
-    int max_attempts = 3;
-    // A retry for which there is no other server waits for a random time up to a bound, which doubles from
-    // the first value to the second with each attempt.
-    absl::Duration min_retry_wait = absl::Milliseconds(20);
-    absl::Duration max_retry_wait = absl::Seconds(1);
+    // How calls are sent again that say nothing else, and whose methods do not.
+    RetryPolicy retry;
     // Uses so many servers at most; 0 uses all. Which ones follows from client_id (balancing/subset.h).
     size_t max_servers = 0;
     uint64_t client_id = 0;
@@ -133,7 +132,8 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   ~Fleet() override;
 
   // Makes `call`, which is about to be started, one of the fleet's. The calling thread has it alone.
-  void Route(ClientCall& call, const CallOptions& options) const;
+  // INVALID_ARGUMENT if its retry policy cannot be followed.
+  absl::Status Route(ClientCall& call, const CallOptions& options) const;
 
   void Start(ClientCall& call, const google::protobuf::MessageLite& request, size_t size) override
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -159,6 +159,8 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   }
   // How often a call was sent again though it may have been executed. Thread-safe.
   uint64_t retries() const { return retries_.load(std::memory_order_relaxed); }
+  // How often a call was sent to a further server while it was on its way to another. Thread-safe.
+  uint64_t hedges() const { return hedges_.load(std::memory_order_relaxed); }
 
  private:
   friend class FleetMember;
@@ -174,11 +176,14 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   void Begin(const ResolverFactory& make_resolver);
 
   // Calls.
-  std::shared_ptr<FleetMember> Pick(const ClientCall& call, transport::Instant now) const
+  std::shared_ptr<FleetMember> Pick(const CallRouting& routing, transport::Instant now,
+                                    absl::Span<const FleetMember* const> others_than) const
       ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<FleetMember> PickFor(const ClientCall& call, transport::Instant now) const;
   bool HasOther(const FleetMember& member) const;
   void SetOut(ClientCall& call, std::shared_ptr<FleetMember> member, transport::Instant now);
   void OnAttemptEnd(ClientCall& call, absl::Status status) override;
+  void OnFailedAttempt(ClientCall& call, const FleetMember& member, absl::Status status);
   void CountEnd(FleetMember& member, const ClientCall& call, const absl::Status& status);
   bool MayRepeat(const ClientCall& call, const absl::Status& status);
   void Repeat(ClientCall& call, const absl::Status& why, bool other_server);
@@ -189,12 +194,22 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   void WantConnections();
   void Unpark(ClientCall& call);
   void Finish(ClientCall& call, absl::Status status);
-  void Note(ClientCall& call, const FleetMember& member, const absl::Status& status) const;
+  void Note(CallRouting& routing, transport::Instant began, const FleetMember& member,
+            const absl::Status& status) const;
   CallFailure::Phase PhaseOf(const ClientCall& call) const;
   CallFailure Describe(const ClientCall& call) const;
   void Pump();
   void OnTimer();
   void ArmTimer();
+
+  // Calls that go to several servers at once.
+  void BeginHedging(ClientCall& call);
+  void ArmHedge(HedgedCall& hedged);
+  void OnHedgeDue(ClientCall& call);
+  void OnHedgedEnd(ClientCall& attempt, const FleetMember& member, absl::Status status);
+  void Decide(const std::shared_ptr<HedgedCall>& hedged, absl::Status status);
+  void EndHedged(HedgedCall& hedged);
+  void LeaveHedged(CallRouting& routing);
 
   // Servers.
   void OnServers(absl::StatusOr<std::vector<ResolvedServer>> servers) override;
@@ -213,6 +228,8 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
 
   // Constant.
   const Options options_;
+  // Of calls that say nothing.
+  const RetryRules retry_rules_;
   transport::EventLoop& loop_;
   const std::unique_ptr<Balancer> balancer_;
   const ConnectorFactory make_connector_;
@@ -221,6 +238,7 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   // Requests of calls that were started while there was no server for them.
   std::atomic<size_t> parked_bytes_{0};
   std::atomic<uint64_t> retries_{0};
+  std::atomic<uint64_t> hedges_{0};
   RetryBudget retry_budget_;
 
   mutable transport::Mutex mutex_;

@@ -4,6 +4,8 @@
 
 #include "absl/time/time.h"
 #include "ferry/rpc/fleet.h"
+#include "ferry/rpc/unanswered.h"
+#include "ferry/transport/error_number.h"
 
 namespace ferry {
 namespace {
@@ -13,36 +15,22 @@ void SetDuration(absl::Duration duration, google::protobuf::Duration& proto) {
   proto.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
 }
 
-CallFailure::Execution ProtoOf(Execution execution) {
-  switch (execution) {
-    case Execution::kNotSent:
-      return CallFailure::NOT_SENT;
-    case Execution::kMaybeExecuted:
-      return CallFailure::MAYBE_EXECUTED;
-    case Execution::kExecuted:
-      return CallFailure::EXECUTED;
-  }
-  return CallFailure::EXECUTION_UNSPECIFIED;
-}
-
 }  // namespace
 
-// Remembers how an attempt has ended.
-void Fleet::Note(ClientCall& call, const FleetMember& member, const absl::Status& status) const {
-  CallRouting& routing = *call.routing;
+// Remembers how an attempt that began then has ended.
+void Fleet::Note(CallRouting& routing, transport::Instant began, const FleetMember& member,
+                 const absl::Status& status) const {
   if (routing.history.size() == CallRouting::kMaxHistory) routing.history.erase(routing.history.begin());
   // A server that is in no list any more keeps its name.
-  routing.history.push_back({.peer = member.server().name,
-                             .began = routing.sent_at,
-                             .ended = loop_.clock().Now(),
-                             .status = status});
+  routing.history.push_back(
+      {.peer = member.server().name, .began = began, .ended = loop_.clock().Now(), .status = status});
 }
 
 // How far the call has come.
 CallFailure::Phase Fleet::PhaseOf(const ClientCall& call) const {
   if (call.execution == Execution::kExecuted) return CallFailure::EXECUTING;
-  if (call.execution == Execution::kMaybeExecuted) return CallFailure::SENT;
-  if (call.routing->attempts > 0 || usable_servers() > 0) return CallFailure::QUEUE;
+  if (call.routing->attempts > 0) return ProtoOf(call.phase);
+  if (usable_servers() > 0) return CallFailure::QUEUE;
   return told_ ? CallFailure::CONNECT : CallFailure::RESOLVE;
 }
 
@@ -61,6 +49,8 @@ CallFailure Fleet::Describe(const ClientCall& call) const {
     SetDuration(past.ended - past.began, *attempt.mutable_took());
     attempt.set_code(static_cast<int>(past.status.code()));
     attempt.set_message(std::string(past.status.message()));
+    // The last counts.
+    failure.set_errno_value(transport::ErrorNumberOf(past.status));
   }
   if (!routing.history.empty()) failure.set_peer(routing.history.back().peer);
   return failure;

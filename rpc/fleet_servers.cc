@@ -8,6 +8,7 @@
 #include "ferry/rpc/balancing/subset.h"
 #include "ferry/rpc/connection_pool.h"
 #include "ferry/rpc/fleet.h"
+#include "ferry/transport/error_number.h"
 
 namespace ferry {
 
@@ -145,7 +146,12 @@ void Fleet::OnMemberReturned(FleetMember& member, const std::vector<ClientCall*>
     call->routing->member = nullptr;
     call->routing->last_member = &member;
     call->execution = Execution::kNotSent;
-    Note(*call, member, why);
+    call->phase = CallPhase::kQueue;
+    if (call->routing->hedged != nullptr) {
+      OnHedgedEnd(*call, member, why);
+      continue;
+    }
+    Note(*call->routing, call->routing->sent_at, member, why);
     if (!call->wait_for_ready && call->routing->attempts >= Endpoint::kMaxTurnedAway) {
       Finish(*call, absl::UnavailableError(
                         absl::StrCat(std::string(why.message()), ", attempt ", call->routing->attempts)));
@@ -229,9 +235,12 @@ absl::Status Fleet::WhyNone() const {
   }
   if (order_.empty()) return absl::UnavailableError(absl::StrCat(options_.name, " has no servers"));
   const FleetMember& last = *order_.back();
-  return absl::UnavailableError(absl::StrCat("none of the ", order_.size(), " servers of ", options_.name,
-                                             " can be reached; ", last.server().name, ": ",
-                                             std::string(last.endpoint().last_error().message())));
+  const absl::Status error = last.endpoint().last_error();
+  return transport::WithErrorNumber(
+      absl::UnavailableError(absl::StrCat("none of the ", order_.size(), " servers of ", options_.name,
+                                          " can be reached; ", last.server().name, ": ",
+                                          std::string(error.message()))),
+      transport::ErrorNumberOf(error));
 }
 
 }  // namespace ferry

@@ -16,6 +16,20 @@ constexpr uint64_t MethodId(const char* full_name) {
   return hash;
 }
 
+// A MethodRetry is what a .proto says of sending a method's calls again (rpc/options.proto). A value; what is
+// 0 is not said.
+struct MethodRetry {
+  // The most attempts that anybody may ask for.
+  static constexpr int kMaxAttempts = 10;
+
+  int max_attempts = 0;
+  int64_t initial_backoff_us = 0;
+  int64_t max_backoff_us = 0;
+  int64_t hedge_delay_us = 0;
+
+  friend constexpr bool operator==(const MethodRetry&, const MethodRetry&) = default;
+};
+
 // A MethodDescriptor is the constant part of a method: its name and the options of its .proto
 // (rpc/options.proto). Immutable; generated code keeps it for as long as the program runs.
 struct MethodDescriptor {
@@ -32,6 +46,8 @@ struct MethodDescriptor {
   // Whether the client sends a stream of requests, the server a stream of replies, instead of one.
   bool client_streaming = false;
   bool server_streaming = false;
+  // How its calls are sent again, where the .proto says so.
+  MethodRetry retry = {};
 };
 
 }  // namespace ferry

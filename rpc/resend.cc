@@ -5,7 +5,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "ferry/rpc/message_frames.h"
 #include "ferry/rpc/stream.h"
+#include "ferry/rpc/wire.h"
 
 namespace ferry {
 
@@ -15,6 +17,11 @@ void KeepRequest(ClientCall& call, const google::protobuf::MessageLite& request,
   if (size == 0) return;
   call.request_block = pool.Allocate(size);
   request.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(call.request_block.data()));
+}
+
+void SetAttempt(ClientCall& call, int attempt) {
+  const bool needs_length = NeedsLength(call.request_size, attempt > 1 || !call.head.empty());
+  call.head = HeadOfAttempt(call.head, attempt, needs_length ? call.request_size : 0);
 }
 
 absl::Status PrepareToSendAgain(ClientCall& call, const absl::Status& why, transport::BufferPool& pool) {

@@ -17,6 +17,10 @@ namespace ferry {
 void KeepRequest(ClientCall& call, const google::protobuf::MessageLite& request, size_t size,
                  transport::BufferPool& pool);
 
+// Has the next REQUEST of a call, whose request_size is known, say which attempt it is, from 1 (PROTOCOL.md
+// [P6.11]). Whoever has the call.
+void SetAttempt(ClientCall& call, int attempt);
+
 // Makes a call that was sent one that waits to be sent: its request, as the session has kept it, is in a
 // block again. `why` if that cannot be, for messages of its stream are gone; or FAILED_PRECONDITION if the
 // caller has changed the request meanwhile. Whoever has the call, on the loop.

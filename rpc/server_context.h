@@ -68,6 +68,10 @@ class ServerContext final : public CallScope {
   // just then be running. A further task replaces the one before. Thread-safe until the call has ended.
   void OnCancel(absl::AnyInvocable<void()> task) ABSL_LOCKS_EXCLUDED(cancel_mutex_);
 
+  // Which attempt at the call this is: 1 if it is the first; more if the client has sent it before, or has
+  // tried to, to this server or to another, or has sent it to several at once. 1,000 stands for all beyond.
+  int attempt() const { return attempt_; }
+
   // What the client sent with its request.
   const Metadata& request_metadata() const { return request_metadata_; }
 
@@ -95,11 +99,13 @@ class ServerContext final : public CallScope {
     timeout_ = absl::InfiniteDuration();
     deadline_ = transport::Instant::Infinite();
     cancelled_.store(false, std::memory_order_relaxed);
+    attempt_ = 1;
     if (retry_after_.has_value()) retry_after_ = std::nullopt;
     if (!request_metadata_.empty()) request_metadata_.Clear();
     if (!initial_metadata_.empty()) initial_metadata_.Clear();
     if (!trailing_metadata_.empty()) trailing_metadata_.Clear();
   }
+  void set_attempt(int attempt) { attempt_ = attempt; }
   const std::optional<absl::Duration>& retry_after() const { return retry_after_; }
   const std::shared_ptr<WorkCount>& coroutines() const { return place_->coroutines; }
   // What the client has given the call; infinite if it set no limit.
@@ -125,6 +131,7 @@ class ServerContext final : public CallScope {
   transport::Instant deadline_ = transport::Instant::Infinite();
   // Set by Cancel() on the connection's loop, read by the handler anywhere; it publishes nothing else.
   std::atomic<bool> cancelled_{false};
+  int attempt_ = 1;
   transport::Mutex cancel_mutex_;
   absl::AnyInvocable<void()> on_cancel_ ABSL_GUARDED_BY(cancel_mutex_);
   // Nothing until it is asked for.

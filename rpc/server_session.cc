@@ -163,14 +163,18 @@ void ServerSession::OpenStream(ServerSlot& slot, ServerCall& call) {
   call.messages = std::move(stream);
 }
 
-// Reads metadata, and begins a message that comes in fragments: its head says how long it is, if it has one
-// or not.
+// Reads what the head says, and begins a message that comes in fragments: its head says how long it is, if it
+// has one or not.
 absl::Status ServerSession::ReadHead(const Frame& frame, ServerCall& call) {
   if (frame.header.head == 0 && !frame.header.has(transport::kMore)) return absl::OkStatus();
   wire::RequestHead head;
   absl::Status status = ParseHead(frame.head(), "request head", head);
   if (status.ok()) status = ReadMetadata(head.metadata(), call.context().mutable_request_metadata());
-  if (!status.ok() || !frame.header.has(transport::kMore)) return status;
+  if (!status.ok()) return status;
+  const absl::StatusOr<int> attempt = ReadAttempt(head);
+  if (!attempt.ok()) return attempt.status();
+  call.context().set_attempt(*attempt);
+  if (!frame.header.has(transport::kMore)) return absl::OkStatus();
   status = call.request_fragments.Begin(head.message_length(), shared_->settings.max_message, request_budget_,
                                         loop_.blocks());
   if (status.ok()) status = call.request_fragments.Append(frame.message());

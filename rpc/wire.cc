@@ -330,6 +330,26 @@ absl::StatusOr<std::string> EncodeRequestHead(const Metadata& metadata, uint64_t
   return SerializeHead(head, "request head", max_head);
 }
 
+std::string HeadOfAttempt(absl::string_view bytes, int attempt, uint64_t message_length) {
+  wire::RequestHead head;
+  head.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  head.set_message_length(message_length);
+  head.set_attempt(attempt > 1 ? static_cast<uint32_t>(std::min(attempt, kMaxAttempt)) : 0);
+  if (head.ByteSizeLong() > WireSettings().max_head) head.clear_attempt();
+  return head.SerializeAsString();
+}
+
+int AttemptOf(absl::string_view bytes) {
+  wire::RequestHead head;
+  head.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  return std::max(1, static_cast<int>(head.attempt()));
+}
+
+absl::StatusOr<int> ReadAttempt(const wire::RequestHead& head) {
+  if (head.attempt() <= kMaxAttempt) return std::max(1, static_cast<int>(head.attempt()));
+  return absl::InternalError(absl::StrCat("attempt is ", head.attempt(), ", limit is ", kMaxAttempt));
+}
+
 absl::StatusOr<std::string> EncodeResponseHead(const Metadata& initial, const Metadata& trailing,
                                                uint64_t message_length, size_t max_head) {
   if (absl::Status status = initial.Validate(); !status.ok()) return status;

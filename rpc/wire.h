@@ -147,6 +147,19 @@ absl::Status ReadMetadata(const MetadataEntries& entries, Metadata& metadata);
 absl::StatusOr<std::string> EncodeRequestHead(const Metadata& metadata, uint64_t message_length,
                                               size_t max_head);
 
+// The greatest number that an attempt at a call has; further ones have it too (PROTOCOL.md [P6.11]).
+inline constexpr int kMaxAttempt = 1000;
+
+// `head`, of a REQUEST's earlier attempt or empty, as that of another attempt, from 1. `message_length` is as
+// above. The number is left out where the head would be longer with it than every server accepts.
+std::string HeadOfAttempt(absl::string_view head, int attempt, uint64_t message_length);
+
+// Which attempt a head of our own is of.
+int AttemptOf(absl::string_view head);
+
+// The same of a peer's: INTERNAL, with the value and the limit, if it is out of bounds.
+absl::StatusOr<int> ReadAttempt(const wire::RequestHead& head);
+
 // The head of a RESPONSE, in the same way.
 absl::StatusOr<std::string> EncodeResponseHead(const Metadata& initial, const Metadata& trailing,
                                                uint64_t message_length, size_t max_head);

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "ferry/transport/error_number.h"
 #include "ferry/transport/memory_stream.h"
 #include "ferry/transport/socket.h"
 #include "ferry/transport/socket_stream.h"
@@ -126,9 +127,10 @@ class SocketAttempt final : public Connector::Attempt, private Try::Owner {
 
   void OnFailed(const Try& failed, const absl::Status& why) override {
     AddProblem(why.message());
+    if (const int error = ErrorNumberOf(why); error != 0) last_error_number_ = error;
     std::erase_if(tries_, [&](const std::unique_ptr<Try>& t) { return t.get() == &failed; });
     if (next_ < addresses_.size()) return loop_.timers().Arm(next_timer_, loop_.now());
-    if (tries_.empty()) End(absl::UnavailableError(absl::StrCat("cannot connect: ", problems_)));
+    if (tries_.empty()) End(Problems());
   }
 
   void GiveUp() {
@@ -136,7 +138,12 @@ class SocketAttempt final : public Connector::Attempt, private Try::Owner {
       AddProblem(absl::StrCat("cannot connect to ", t->address().ToString(), ": no answer in time"));
     for (; next_ < addresses_.size(); ++next_)
       AddProblem(absl::StrCat("no time was left for ", addresses_[next_].ToString()));
-    End(absl::UnavailableError(absl::StrCat("cannot connect: ", problems_)));
+    End(Problems());
+  }
+
+  absl::Status Problems() const {
+    return WithErrorNumber(absl::UnavailableError(absl::StrCat("cannot connect: ", problems_)),
+                           last_error_number_);
   }
 
   void AddProblem(absl::string_view problem) {
@@ -163,6 +170,7 @@ class SocketAttempt final : public Connector::Attempt, private Try::Owner {
   size_t next_ = 0;  // the first address that was not tried yet
   std::vector<std::unique_ptr<Try>> tries_;
   std::string problems_;
+  int last_error_number_ = 0;
   Timer next_timer_;
   Timer deadline_timer_;
 };

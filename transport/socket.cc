@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ferry/transport/error_number.h"
 
 namespace ferry::transport {
 namespace {
@@ -17,7 +18,10 @@ std::string With(const char* what, const SocketAddress& address) {
 
 // What breaks a connection is UNAVAILABLE, whatever code its error number has by itself.
 absl::Status Unavailable(int error, const char* what, const SocketAddress& address) {
-  return absl::UnavailableError(ErrorStatus(error, With(what, address)).message());
+  return WithErrorNumber(
+      absl::UnavailableError(absl::StrCat(std::string(ErrorStatus(error, With(what, address)).message()),
+                                          " (", ErrorName(error), ")")),
+      error);
 }
 
 size_t TotalSize(absl::Span<const iovec> parts) {

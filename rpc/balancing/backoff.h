@@ -19,7 +19,9 @@ class Backoff {
   Backoff(absl::Duration first, absl::Duration most, uint64_t seed = 0);
 
   // How long to wait after a failure that followed on `failures` others in a row. Any number from 0.
-  absl::Duration Wait(int failures);
+  absl::Duration Wait(int failures) { return Wait(failures, first_, most_); }
+  // The same between other bounds; the second counts as at least the first.
+  absl::Duration Wait(int failures, absl::Duration first, absl::Duration most);
 
  private:
   const absl::Duration first_;

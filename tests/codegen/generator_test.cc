@@ -216,6 +216,60 @@ TEST(GeneratorTest, AcceptsTheLongestTimeout) {
   EXPECT_NE(result.files.at("a.ferry.cc").find(".timeout_us = 315576000000000000,"), std::string::npos);
 }
 
+TEST(GeneratorTest, RefusesRetryPoliciesThatMakeNoSense) {
+  const struct {
+    const char* option;
+    const char* expected;
+  } kCases[] = {
+      {"idempotent: true retry: {max_attempts: 0}", "retry.max_attempts is 0, must be 1 to 10"},
+      {"idempotent: true retry: {max_attempts: 11}", "retry.max_attempts is 11, must be 1 to 10"},
+      {"idempotent: true retry: {max_attempts: 4294967295}",
+       "retry.max_attempts is 4294967295, must be 1 to 10"},
+      {"retry: {max_attempts: 2}", "retry.max_attempts is 2, must be 1 for a method that is not idempotent"},
+      {"retry: {initial_backoff: {}}", "retry.initial_backoff is 0, must be at least 1us"},
+      {"retry: {max_backoff: {seconds: -1}}", "retry.max_backoff is -1s, must be at least 1us"},
+      {"retry: {max_backoff: {seconds: 1 nanos: -1}}",
+       "retry.max_backoff is {seconds: 1 nanos: -1}, which is no valid google.protobuf.Duration"},
+      {"retry: {initial_backoff: {seconds: 2} max_backoff: {seconds: 1}}",
+       "retry.max_backoff is 1s, must be at least retry.initial_backoff, which is 2s"},
+      {"idempotent: true retry: {hedge_delay: {nanos: 999}}",
+       "retry.hedge_delay is 999ns, must be at least 1us"},
+      {"retry: {hedge_delay: {nanos: 50000000}}",
+       "retry.hedge_delay is 50ms, must not be set for a method that is not idempotent"},
+      {"idempotent: true retry: {max_attempts: 1 hedge_delay: {seconds: 1}}",
+       "retry.hedge_delay is 1s, must not be set where retry.max_attempts is 1"},
+  };
+  for (const auto& c : kCases) {
+    SCOPED_TRACE(c.option);
+    const Result result = RunPluginOnOption(c.option);
+    EXPECT_FALSE(result.ok);
+    EXPECT_EQ(result.error, absl::StrCat("a.proto: S.R: ", c.expected));
+  }
+}
+
+TEST(GeneratorTest, RefusesToRepeatOrHedgeMethodsWithStreams) {
+  for (const char* method : {"rpc R(stream M) returns (M)", "rpc R(M) returns (stream M)"}) {
+    SCOPED_TRACE(method);
+    const auto error_of = [method](const char* retry) {
+      return RunPluginOnOne(absl::StrCat("service S { ", method,
+                                         " { option (ferry.method) = {idempotent: true retry: {", retry,
+                                         "}}; } }"))
+          .error;
+    };
+    EXPECT_EQ(error_of("max_attempts: 3"),
+              "a.proto: S.R: retry.max_attempts is 3, must be 1 for a method with streams");
+    EXPECT_EQ(error_of("hedge_delay: {seconds: 1}"),
+              "a.proto: S.R: retry.hedge_delay is 1s, must not be set for a method with streams");
+    EXPECT_EQ(error_of("max_attempts: 1"), "");
+  }
+}
+
+TEST(GeneratorTest, TakesASingleAttemptOfAnyMethod) {
+  const Result result = RunPluginOnOption("retry: {max_attempts: 1}");
+  ASSERT_TRUE(result.ok) << result.error;
+  EXPECT_NE(result.files.at("a.ferry.cc").find(".retry = {.max_attempts = 1},"), std::string::npos);
+}
+
 TEST(GeneratorTest, RefusesMethodsOfOneServiceWhoseIdsCollide) {
   const Result result = RunPluginOnOne("service S { rpc A(M) returns (M); rpc B(M) returns (M); }",
                                        [](const char*) -> uint64_t { return 0xab; });

@@ -53,10 +53,15 @@ TEST(ServiceTest, CarriesTheOptionsOfItsMethods) {
   EXPECT_EQ(StoreMethod(0).timeout_us, 2'500'000);
 }
 
+TEST(ServiceTest, CarriesTheRetryPolicyOfItsMethods) {
+  EXPECT_EQ(StoreMethod(0).retry, (ferry::MethodRetry{.max_attempts = 4, .hedge_delay_us = 50'000}));
+}
+
 TEST(ServiceTest, HasDefaultsForOptionsThatAreNotGiven) {
   EXPECT_FALSE(StoreMethod(1).run_inline);
   EXPECT_FALSE(StoreMethod(1).idempotent);
   EXPECT_EQ(StoreMethod(1).timeout_us, 0);
+  EXPECT_EQ(StoreMethod(1).retry, ferry::MethodRetry());
 }
 
 TEST(ServiceTest, AcceptsATimeoutOfOneMicrosecond) { EXPECT_EQ(StoreMethod(2).timeout_us, 1); }

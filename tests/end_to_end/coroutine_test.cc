@@ -29,6 +29,7 @@
 #include "tests/end_to_end/stream_service.h"
 #include "tests/end_to_end/streams.ferry.h"
 #include "tests/end_to_end/waiting.h"
+#include "tests/testing/plain_status.h"
 
 namespace ferry::test::e2e {
 namespace {
@@ -124,7 +125,7 @@ TEST(CoroutineClientTest, IsStoppedWithItsScope) {
         [&ended](absl::Status status) { ended.Set(std::move(status)); }, {.stop_token = stop.get_token()});
   HeldCall held = served.service.TakeHeld();
   stop.request_stop();
-  EXPECT_EQ(ended.Wait(), absl::CancelledError("the work that the call was made for was cancelled"));
+  EXPECT_EQ(Plain(ended.Wait()), absl::CancelledError("the work that the call was made for was cancelled"));
   EXPECT_TRUE(Eventually([&] { return held.context().cancelled(); }));
   std::move(held).Finish(absl::OkStatus());
 }
@@ -153,7 +154,7 @@ TEST(CoroutineClientTest, IsToldWhenItsChannelIsDestroyed) {
   Spawn(served.channel->loop(), work(stub), [&ended](absl::Status status) { ended.Set(std::move(status)); });
   HeldCall held = served.service.TakeHeld();
   channel.reset();
-  EXPECT_EQ(ended.Wait(), absl::CancelledError("the channel was destroyed"));
+  EXPECT_EQ(Plain(ended.Wait()), absl::CancelledError("the channel was destroyed"));
   std::move(held).Finish(absl::OkStatus());
 }
 
@@ -424,7 +425,7 @@ TEST_F(CoroutineStreamTest, AReaderIsWokenWhenTheCallIsCancelled) {
     EXPECT_EQ(service_.ended, 0);
     stop.request_stop();
     EXPECT_FALSE(stream.Read(pong));
-    EXPECT_EQ(stream.Finish(), absl::CancelledError("the caller cancelled the call"));
+    EXPECT_EQ(Plain(stream.Finish()), absl::CancelledError("the caller cancelled the call"));
   }
   EXPECT_TRUE(Eventually([&] { return service_.ended == 1; }));
 }

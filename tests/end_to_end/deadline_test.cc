@@ -17,6 +17,7 @@
 #include "tests/end_to_end/conformance_service.h"
 #include "tests/end_to_end/served.h"
 #include "tests/end_to_end/waiting.h"
+#include "tests/testing/plain_status.h"
 
 namespace ferry::test::e2e {
 namespace {
@@ -144,8 +145,8 @@ TEST(CancelTest, DestroyingTheChannelCancelsItsCalls) {
     EXPECT_FALSE(held.context().cancelled());
 
     channel.reset();
-    EXPECT_EQ(ended.Wait(), absl::CancelledError("the channel was destroyed"));
-    EXPECT_EQ(ended_too.Wait(), absl::CancelledError("the channel was destroyed"));
+    EXPECT_EQ(Plain(ended.Wait()), absl::CancelledError("the channel was destroyed"));
+    EXPECT_EQ(Plain(ended_too.Wait()), absl::CancelledError("the channel was destroyed"));
     EXPECT_TRUE(Eventually([&] { return held.context().cancelled(); }));
     EXPECT_TRUE(served.service.WaitForCancelled(1));
     std::move(held).Finish(absl::OkStatus());

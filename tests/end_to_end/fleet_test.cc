@@ -264,7 +264,7 @@ TEST_F(FleetTest, OneThatIsNotIdempotentIsNot) {
 }
 
 TEST_F(FleetTest, TriesNoMoreThanMaxAttempts) {
-  Connect({.max_attempts = 2});
+  Connect({.retry = {.max_attempts = 2}});
   for (Host& host : hosts_) host.failing = true;
   Tell({&hosts_[0], &hosts_[1], &hosts_[2]});
   EXPECT_EQ(Call(), absl::UnavailableError("out of order"));
@@ -467,8 +467,8 @@ TEST_F(FleetTest, CallsEndOnAServerThatHasLeftTheList) {
 }
 
 TEST_F(FleetTest, RefusesOptionsThatAreOutOfBounds) {
-  EXPECT_EQ(Channel::CreateResolved("x", names_.Factory(), {.max_attempts = 0}).status(),
-            absl::InvalidArgumentError("max_attempts is 0, it must be at least 1"));
+  EXPECT_EQ(Channel::CreateResolved("x", names_.Factory(), {.retry = {.max_attempts = 0}}).status(),
+            absl::InvalidArgumentError("retry.max_attempts is 0, it must be 1 to 10"));
 }
 
 }  // namespace

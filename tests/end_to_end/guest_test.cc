@@ -27,6 +27,7 @@
 #include "tests/end_to_end/counting_connector.h"
 #include "tests/end_to_end/served.h"
 #include "tests/end_to_end/waiting.h"
+#include "tests/testing/plain_status.h"
 
 namespace ferry::test::e2e {
 namespace {
@@ -291,7 +292,7 @@ TEST_P(GuestTest, DestroyingTheChannelEndsTheCallOfALoneCaller) {
     }
     channel.Destroy();
     EXPECT_EQ(ended.load(), round % 4);
-    EXPECT_EQ(lone.Wait(), absl::CancelledError("the channel was destroyed"));
+    EXPECT_EQ(Plain(lone.Wait()), absl::CancelledError("the channel was destroyed"));
   }
 }
 
@@ -343,7 +344,7 @@ TEST_P(GuestTest, TheChannelMayBeDestroyedInACallbackOfItsOwn) {
       destroyed.Set(true);
     });
     destroyed.Wait();
-    EXPECT_EQ(lone.Wait(), absl::CancelledError("the channel was destroyed"));
+    EXPECT_EQ(Plain(lone.Wait()), absl::CancelledError("the channel was destroyed"));
   }
 }
 
@@ -357,7 +358,7 @@ TEST_P(GuestTest, TheChannelMayBeDestroyedInACallbackOfAnother) {
       destroyed.Set(true);
     });
     destroyed.Wait();
-    EXPECT_EQ(lone.Wait(), absl::CancelledError("the channel was destroyed"));
+    EXPECT_EQ(Plain(lone.Wait()), absl::CancelledError("the channel was destroyed"));
   }
 }
 

@@ -404,6 +404,8 @@ std::vector<CallCase> CallErrors() {
        "no method has id 0x0123456789abcdef"},
       {"a bad key", EncodeRequest({.method = kEchoId, .head = RequestHead(0, {{"A", "b"}})}),
        StatusCode::kInvalidArgument, "metadata key \"A\" has a character outside a-z 0-9 - _ ."},
+      {"an attempt over the limit", EncodeRequest({.method = kEchoId, .head = std::string("\x38\xe9\x07")}),
+       StatusCode::kInternal, "attempt is 1001, limit is 1000"},
       {"a message over the limit, in one frame",
        EncodeRequest({.method = kEchoId, .message = std::string(70'000, 'x')}),
        StatusCode::kResourceExhausted, "message is 70000 bytes, limit is 65536"},

@@ -148,6 +148,27 @@ TEST_P(ServerSessionTest, CarriesMetadataBothWays) {
   EXPECT_EQ(answer->head(), *EncodeResponseHead({{"cache", "miss"}}, {{"shard", "3"}}, 0, 16384));
 }
 
+TEST_P(ServerSessionTest, TellsTheHandlerWhichAttemptItIs) {  // [P6.11]
+  SessionServer server(Options());
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  std::vector<int> seen;
+  server.service().on_echo = [&](auto call) {
+    seen.push_back(call.context().attempt());
+    std::move(call).Finish(absl::OkStatus());
+  };
+  peer->Send(EncodeRequest({.slot = 1, .method = kEchoId, .head = HeadOfAttempt("", 3, 0)}));
+  peer->TakeFrames();
+  // The call object is used again.
+  peer->Send(EncodeRequest({.slot = 1, .generation = 1, .method = kEchoId}));
+  peer->TakeFrames();
+  wire::RequestHead zero;
+  zero.add_metadata()->set_key("a");
+  peer->Send(
+      EncodeRequest({.slot = 1, .generation = 2, .method = kEchoId, .head = zero.SerializeAsString()}));
+  peer->TakeFrames();
+  EXPECT_EQ(seen, std::vector<int>({3, 1, 1}));
+}
+
 TEST_P(ServerSessionTest, EndsACallWhoseMetadataTheClientCannotTake) {
   SessionServer server(Options());
   const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();

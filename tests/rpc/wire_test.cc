@@ -441,6 +441,56 @@ TEST(MetadataOnTheWireTest, ReceiverSkipsReservedKeys) {  // [P8.3]
   EXPECT_EQ(metadata, (Metadata{{"mine", ""}}));
 }
 
+TEST(AttemptTest, TheFirstCostsNothing) {  // [P6.11]
+  EXPECT_EQ(HeadOfAttempt("", 1, 0), "");
+  EXPECT_EQ(AttemptOf(""), 1);
+}
+
+TEST(AttemptTest, TakesThePlaceOfAnEarlierOne) {  // [P6.11]
+  const std::string first = EncodeRequestHead({{"user", "ada"}}, 70'000, 16384).value();
+  const std::string second = HeadOfAttempt(first, 2, 70'000);
+  EXPECT_EQ(second.size(), first.size() + 2);
+  EXPECT_EQ(AttemptOf(second), 2);
+  EXPECT_EQ(HeadOfAttempt(second, 3, 70'000).size(), second.size());
+  EXPECT_EQ(AttemptOf(HeadOfAttempt(second, 3, 70'000)), 3);
+  EXPECT_EQ(HeadOfAttempt(second, 1, 70'000), first);
+}
+
+TEST(AttemptTest, KeepsWhatElseTheHeadSays) {
+  wire::RequestHead head;
+  const std::string first = EncodeRequestHead({{"user", "ada"}}, 0, 16384).value();
+  ASSERT_TRUE(ParseHead(HeadOfAttempt(first, 2, 20'000), "request head", head).ok());
+  EXPECT_EQ(head.message_length(), 20'000u);
+  Metadata metadata;
+  EXPECT_TRUE(ReadMetadata(head.metadata(), metadata).ok());
+  EXPECT_EQ(metadata, (Metadata{{"user", "ada"}}));
+}
+
+TEST(AttemptTest, CountsToAThousand) {  // [P6.11]
+  EXPECT_EQ(AttemptOf(HeadOfAttempt("", 1000, 0)), 1000);
+  EXPECT_EQ(AttemptOf(HeadOfAttempt("", 1001, 0)), 1000);
+}
+
+TEST(AttemptTest, IsLeftOutOfAHeadThatIsFull) {  // [P6.11]
+  Metadata metadata = {{"key", std::string(16'000, 'v')}};
+  metadata.Add("rest", std::string(16'384 - EncodeRequestHead(metadata, 0, 16384)->size() - 12, 'v'));
+  const std::string full = EncodeRequestHead(metadata, 0, 16384).value();
+  ASSERT_GT(full.size() + 2, 16'384u);
+  EXPECT_EQ(HeadOfAttempt(full, 2, 0), full);
+}
+
+TEST(AttemptTest, OfAPeerIsBounded) {  // [P6.11]
+  wire::RequestHead head;
+  EXPECT_EQ(ReadAttempt(head).value(), 1);
+  head.set_attempt(1000);
+  EXPECT_EQ(ReadAttempt(head).value(), 1000);
+  head.set_attempt(1001);
+  ExpectError(ReadAttempt(head).status(), absl::StatusCode::kInternal, "attempt is 1001, limit is 1000");
+  head.set_attempt(0xffffffff);
+  ExpectError(ReadAttempt(head).status(), absl::StatusCode::kInternal,
+              "attempt is 4294967295, limit is 1000");
+}
+
 TEST(HeadTest, GarbageIsAnError) {  // [P5.2]
   wire::RequestHead head;
   ExpectError(ParseHead("\x0a", "request head", head), absl::StatusCode::kInternal,

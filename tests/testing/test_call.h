@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "ferry/rpc/call_failure.h"
 #include "ferry/rpc/call_options.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/method.h"
@@ -44,6 +46,8 @@ class TestCall final : public ClientCall {
   void Complete(absl::Status how) override {
     EXPECT_FALSE(ended) << "ended again, with " << how << ", after " << status;
     ended = true;
+    failure = FailureOf(how);
+    how.ErasePayload(kCallFailureUrl);
     status = std::move(how);
     if (on_end) on_end();
   }
@@ -52,7 +56,9 @@ class TestCall final : public ClientCall {
   Text reply;
   ReplyMetadata metadata;
   bool ended = false;
+  // Without the detail that is in failure.
   absl::Status status = absl::UnknownError("the call has not ended");
+  std::optional<CallFailure> failure;
   std::function<void()> on_end;
 };
 

@@ -175,7 +175,8 @@ TEST_F(ConnectorTest, SaysWhatWentWrongWithEachAddress) {
   const Listening second(AnyAbstract(), Listening::Kind::kBoundOnly);
   SocketConnector connector({first.address(), second.address()}, {});
   Connect(connector);
-  ExpectError({first.address().ToString(), second.address().ToString(), "Connection refused; "});
+  ExpectError(
+      {first.address().ToString(), second.address().ToString(), "Connection refused (ECONNREFUSED); "});
 }
 
 TEST_F(ConnectorTest, SaysWhichOptionCannotBeHad) {

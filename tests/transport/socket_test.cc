@@ -81,7 +81,7 @@ TEST(SocketTest, SaysThatNobodyListens) {
     const absl::Status status = Connect(client, address);
     EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
     EXPECT_EQ(status.message(),
-              absl::StrCat("cannot connect to ", address.ToString(), ": Connection refused"));
+              absl::StrCat("cannot connect to ", address.ToString(), ": Connection refused (ECONNREFUSED)"));
   }
 }
 

@@ -16,6 +16,7 @@ constexpr ::ferry::MethodDescriptor kStoreMethods[] = {
         .run_inline = true,
         .idempotent = true,
         .timeout_us = 2500000,
+        .retry = {.max_attempts = 4, .hedge_delay_us = 50000},
     },
     {
         .full_name = "tests.codegen.everyday.Store/Delete",
@@ -35,6 +36,11 @@ constexpr ::ferry::MethodDescriptor kClockMethods[] = {
     {
         .full_name = "tests.codegen.everyday.Clock/Now",
         .id = 0x290ae5ab144df59d,
+        .idempotent = true,
+        .retry = {.max_attempts = 10,
+                  .initial_backoff_us = 100000,
+                  .max_backoff_us = 10000000,
+                  .hedge_delay_us = 250000},
     },
 };
 static_assert(kClockMethods[0].id == ::ferry::MethodId(kClockMethods[0].full_name));
