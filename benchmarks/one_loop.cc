@@ -1,19 +1,24 @@
 // Client and server on one event loop, over a Unix socket: what a call costs in counts that do not depend on
 // the machine's speed. Nothing ever has to wait for another thread, so the same calls do the same each time.
 //
-//   one_loop CALLS IN_FLIGHT
+//   one_loop CALLS IN_FLIGHT [SERVERS]
 //
-// prints what a call cost once all was warm, a name and a number a line. tests/benchmarks/call_cost_test.cc
-// compares these with what is recorded, and has valgrind count the instructions.
+// prints what a call cost once all was warm, a name and a number a line. With SERVERS the channel is one to a
+// service of so many, all of which are this one. tests/benchmarks/call_cost_test.cc compares these with what
+// is recorded, and has valgrind count the instructions.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "benchmarks/echo.ferry.h"
@@ -81,18 +86,29 @@ class Calls {
   absl::Notification all_ended_;
 };
 
-Usage Measure(int calls, int in_flight) {
+// Has `server` listen, and makes a channel to it: by its address, or as to `servers` others of a service.
+std::unique_ptr<Channel> ChannelTo(Server& server, transport::LoopGroup& loops, int servers) {
+  std::vector<std::string> addresses;
+  for (int i = 0; i < std::max(servers, 1); ++i) {
+    addresses.push_back(absl::StrCat("unix-abstract:ferry-one-loop-", getpid(), "-", i));
+    FERRY_CHECK(server.Listen(addresses.back()).ok(), "cannot listen");
+  }
+  const std::string target =
+      servers == 0 ? addresses.front() : absl::StrCat("list:///", absl::StrJoin(addresses, ","));
+  auto channel = Channel::Create(target, {.loops = &loops});
+  FERRY_CHECK(channel.ok(), "no channel");
+  return *std::move(channel);
+}
+
+Usage Measure(int calls, int in_flight, int servers) {
   auto loops = transport::LoopGroup::Create({.threads = 1});
   FERRY_CHECK(loops.ok(), "no loop");
   EchoHandlers handlers;
   // However slow the processor is pretended to be, handlers stay on the loop.
   Server server({.loops = loops->get(), .inline_budget = absl::Hours(1)});
   server.Register(handlers);
-  const std::string address = absl::StrCat("unix-abstract:ferry-one-loop-", getpid());
-  FERRY_CHECK(server.Listen(address).ok(), "cannot listen");
-  auto channel = Channel::Create(address, {.loops = loops->get()});
-  FERRY_CHECK(channel.ok(), "no channel");
-  EchoStub stub(**channel);
+  const std::unique_ptr<Channel> channel = ChannelTo(server, **loops, servers);
+  EchoStub stub(*channel);
   return Calls(stub, calls, in_flight).Run((*loops)->loop(0));
 }
 
@@ -117,12 +133,14 @@ void Print(int calls, const Usage& used) {
 }  // namespace ferry::bench
 
 int main(int argc, char** argv) {
-  const int calls = argc == 3 ? std::atoi(argv[1]) : 0;
-  const int in_flight = argc == 3 ? std::atoi(argv[2]) : 0;
-  if (calls < 1 || in_flight < 1) {
-    std::fprintf(stderr, "usage: one_loop CALLS IN_FLIGHT\n");
+  const bool usable = argc == 3 || argc == 4;
+  const int calls = usable ? std::atoi(argv[1]) : 0;
+  const int in_flight = usable ? std::atoi(argv[2]) : 0;
+  const int servers = argc == 4 ? std::atoi(argv[3]) : 0;
+  if (calls < 1 || in_flight < 1 || servers < 0) {
+    std::fprintf(stderr, "usage: one_loop CALLS IN_FLIGHT [SERVERS]\n");
     return 2;
   }
-  ferry::bench::Print(calls, ferry::bench::Measure(calls, in_flight));
+  ferry::bench::Print(calls, ferry::bench::Measure(calls, in_flight, servers));
   return 0;
 }

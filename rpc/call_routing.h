@@ -50,6 +50,23 @@ class CallRouter {
 //
 // Belongs to whoever has the call: the thread that starts it, and from then on the loop.
 struct CallRouting {
+  // As new, but for the memory of the history.
+  void Reset() {
+    hash.reset();
+    if (!history.empty()) history.clear();
+    member = nullptr;
+    last_member = nullptr;
+    attempts = 0;
+    runs = 0;
+    admitted = false;
+    parked_bytes = 0;
+    retry_after.reset();
+    if (!cancelled.ok()) cancelled = absl::OkStatus();
+    connection = nullptr;
+    outside_pool = nullptr;
+    hedged = nullptr;
+  }
+
   // Of the call's options.
   std::optional<uint64_t> hash;
   RetryRules rules;

@@ -149,6 +149,7 @@ absl::StatusOr<std::unique_ptr<Channel>> Channel::CreateResolved(std::string_vie
                                      .outliers = options.outliers,
                                      .retry_budget = options.retry_budget,
                                      .retry = options.retry,
+                                     .health_service = options.health_service,
                                      .max_servers = options.max_servers,
                                      .client_id = options.client_id};
   absl::StatusOr<std::shared_ptr<Fleet>> fleet =

@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -89,6 +91,10 @@ struct ChannelOptions {
   // How a call is sent again, and whether to several servers at once, where neither its own options nor its
   // method's .proto say (retry_policy.h).
   RetryPolicy retry = {};
+  // Each server that is connected is asked by the standard health service (health/health.proto) for the
+  // health of the service of this name, and gets calls only while it says SERVING, or if it has no health
+  // service; empty asks for the server as a whole. Unset: no server is asked, all are taken to serve.
+  std::optional<std::string> health_service = std::nullopt;
   // The channel uses so many of the servers at most, which follow from client_id: number the clients of a big
   // fleet 0, 1, 2, ... (balancing/subset.h). 0: all of them.
   size_t max_servers = 0;
@@ -173,9 +179,12 @@ class Channel {
     const bool plain = call.reply_metadata == nullptr && !options.timeout.has_value() &&
                        method.timeout_us == 0 && options.metadata.empty() && size <= kMaxFragment &&
                        CallScope::Current() == nullptr && options.scope == nullptr &&
-                       !options.stop_token.stop_possible() && endpoint_ != nullptr;
+                       !options.stop_token.stop_possible();
     if (ABSL_PREDICT_FALSE(!plain)) return StartPrepared(method, request, size, options, call);
-    endpoint_->Start(call, request, size);
+    if (endpoint_ != nullptr) return endpoint_->Start(call, request, size);
+    absl::Status status = fleet_ != nullptr ? fleet_->Route(call, options) : absl::OkStatus();
+    if (ABSL_PREDICT_FALSE(!status.ok())) return target_->FailLater(call, std::move(status));
+    target_->Start(call, request, size);
   }
 
   // For stubs. The same, and waits for the call's end. REQUIRES: not on a loop's thread.

@@ -223,7 +223,7 @@ class ClientSession final : public StreamCarrier,
                                     MessageSender::OnSent on_sent) override;
   void SendStreamEnd(transport::StreamId stream, uint8_t priority) override;
   void Grant(transport::StreamId stream, size_t bytes) override;
-  void FailStream(transport::StreamId stream, absl::Status why) override;
+  void FailStream(std::shared_ptr<Stream> failed, transport::StreamId stream, absl::Status why) override;
 
   void OnStatus(const transport::Frame& frame);
   void OnSilence();

@@ -238,9 +238,16 @@ void ClientSession::Grant(StreamId stream, size_t bytes) {
   if (counting_.load(std::memory_order_relaxed)) SendWindow(stream, bytes, *connection_);
 }
 
-void ClientSession::FailStream(StreamId stream, absl::Status why) {
-  loop_.Post([self = shared_from_this(), stream, why = std::move(why)]() mutable {
-    self->Abandon(stream, std::move(why));
+void ClientSession::FailStream(std::shared_ptr<Stream> failed, StreamId stream, absl::Status why) {
+  loop_.Post([self = shared_from_this(), failed = std::move(failed), stream, why = std::move(why)]() mutable {
+    // A call that was cancelled meanwhile, and not sent, has left its slot's use to the next one.
+    bool holds;
+    {
+      transport::SharedLock lock(self->mutex_, self->shared_);
+      const ClientCall* const call = self->table_.Find(stream);
+      holds = call != nullptr && call->messages == failed.get();
+    }
+    if (holds) self->Abandon(stream, std::move(why));
   });
 }
 

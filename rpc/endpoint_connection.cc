@@ -120,16 +120,18 @@ void Endpoint::OnIntroduced(ClientSession& session) {
 void Endpoint::TellWatcher(const absl::Status& why) {
   if (!watched_) return;
   std::vector<ClientCall*> returned;
+  // Whatever has ended the connection: for calls that were not executed it is just not there.
+  const absl::Status unavailable = Unavailable(why);
   {
     transport::MutexLock lock(mutex_);
     if (state_ == State::kClosed) return;
     if (state_ != State::kReady) {
-      last_error_ = Unavailable(why);
+      last_error_ = unavailable;
       returned.assign(waiting_.begin(), waiting_.end());
       for (ClientCall* call : returned) Forget(*call);
     }
   }
-  if (!returned.empty()) ReturnCalls(returned, why);
+  if (!returned.empty()) ReturnCalls(returned, unavailable);
   if (const std::shared_ptr<Watcher> watcher = options_.watcher.lock()) watcher->OnStateChange(*this);
 }
 

@@ -37,6 +37,17 @@ RetryRules RulesOf(const RetryPolicy& policy) {
   return rules;
 }
 
+absl::Status CheckHealthService(const Fleet::Options& options) {
+  if (!options.health_service.has_value()) return absl::OkStatus();
+  if (options.pool.exclusive && options.pool.max_connections < 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("pool.max_connections is ", options.pool.max_connections,
+                     ", with exclusive connections and health_service it must be at least 2: to watch a "
+                     "server's health takes one"));
+  }
+  return HealthWatch::Check(*options.health_service);
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<Fleet>> Fleet::Create(const Options& options, transport::EventLoop& loop,
@@ -48,6 +59,7 @@ absl::StatusOr<std::shared_ptr<Fleet>> Fleet::Create(const Options& options, tra
   valid.Update(RetryBudget::Check(options.retry_budget));
   valid.Update(CheckPoolOptions(options.pool, /*of_service=*/true));
   valid.Update(CheckRetryPolicy(options.retry));
+  valid.Update(CheckHealthService(options));
   if (!valid.ok()) return valid;
   auto fleet =
       std::shared_ptr<Fleet>(new Fleet(options, loop, *std::move(balancer), std::move(make_connector)));
@@ -83,7 +95,7 @@ absl::Status Fleet::Route(ClientCall& call, const CallOptions& options) const {
   if (call.routing == nullptr) {
     call.routing = std::make_unique<CallRouting>();
   } else {
-    *call.routing = {};
+    call.routing->Reset();
   }
   call.routing->started = loop_.clock().Now();
   if (const std::string_view key = options.hash_key; !key.empty()) {
@@ -96,10 +108,14 @@ absl::Status Fleet::Route(ClientCall& call, const CallOptions& options) const {
 // A server for a call, and not one of `others_than`; nullptr if there is none.
 std::shared_ptr<FleetMember> Fleet::Pick(const CallRouting& routing, Instant now,
                                          absl::Span<const FleetMember* const> others_than) const {
-  std::shared_ptr<const Snapshot> snapshot;
-  {
+  std::shared_ptr<const Snapshot> shared;
+  const Snapshot* snapshot;
+  if (loop_.InLoop()) {
+    snapshot = loop_snapshot_.get();
+  } else {
     transport::MutexLock lock(mutex_);
-    snapshot = snapshot_;
+    shared = snapshot_;
+    snapshot = shared.get();
   }
   if (snapshot == nullptr) return nullptr;
   PickArguments arguments{.now = now, .random = ThreadRandom(), .hash_key = routing.hash};
@@ -117,20 +133,38 @@ std::shared_ptr<FleetMember> Fleet::Pick(const CallRouting& routing, Instant now
   return picked.has_value() ? snapshot->members[*picked] : nullptr;
 }
 
-// A server for the call's next attempt, another one than the last if there is one; nullptr if there is none.
-std::shared_ptr<FleetMember> Fleet::PickFor(const ClientCall& call, Instant now) const {
-  std::shared_ptr<FleetMember> member;
-  if (const FleetMember* const last = call.routing->last_member; last != nullptr) {
-    member = Pick(*call.routing, now, absl::MakeConstSpan(&last, 1));
-  }
-  return member != nullptr ? member : Pick(*call.routing, now, {});
+// Counts a call on a server that was picked for it; false if that has left the list meanwhile.
+bool Fleet::TakeCall(FleetMember& member) const {
+  member.load().OnStart();
+  if (ABSL_PREDICT_TRUE(!member.retired.load(std::memory_order_seq_cst))) return true;
+  member.load().OnAbandoned();
+  return false;
 }
 
-// Notes that the call goes to `member` now.
+// On the loop: as Pick, and the call is counted on the server.
+std::shared_ptr<FleetMember> Fleet::PickAndTake(const CallRouting& routing, Instant now,
+                                                absl::Span<const FleetMember* const> others_than) {
+  std::shared_ptr<FleetMember> member = Pick(routing, now, others_than);
+  if (member == nullptr || TakeCall(*member)) return member;
+  Refresh();
+  member = Pick(routing, now, others_than);
+  if (member != nullptr) member->load().OnStart();
+  return member;
+}
+
+// The same for the call's next attempt: another server than the last if there is one.
+std::shared_ptr<FleetMember> Fleet::PickNext(const ClientCall& call, Instant now) {
+  std::shared_ptr<FleetMember> member;
+  if (const FleetMember* const last = call.routing->last_member; last != nullptr) {
+    member = PickAndTake(*call.routing, now, absl::MakeConstSpan(&last, 1));
+  }
+  return member != nullptr ? member : PickAndTake(*call.routing, now, {});
+}
+
+// Notes that the call, which is counted there, goes to `member` now.
 void Fleet::SetOut(ClientCall& call, std::shared_ptr<FleetMember> member, Instant now) {
   CallRouting& routing = *call.routing;
   if (ABSL_PREDICT_FALSE(routing.parked_bytes > 0)) Unpark(call);
-  member->load().OnStart();
   routing.member = std::move(member);
   routing.sent_at = now;
   if (++routing.attempts > 1) SetAttempt(call, routing.attempts);
@@ -149,8 +183,12 @@ void Fleet::Start(ClientCall& call, const google::protobuf::MessageLite& request
   const bool hedged = call.routing->rules.hedge();
   if (const std::shared_ptr<FleetMember> member = hedged ? nullptr : Pick(*call.routing, now, {});
       member != nullptr) {
-    SetOut(call, member, now);
-    return member->endpoint().Start(call, request, size);
+    if (ABSL_PREDICT_TRUE(TakeCall(*member))) {
+      SetOut(call, member, now);
+      return member->endpoint().Start(call, request, size);
+    }
+    // The call was counted on it for a moment.
+    loop_.Post([self = shared_from_this(), member] { self->CloseIfRetired(*member); });
   }
   const size_t parked = parked_bytes_.fetch_add(size, std::memory_order_relaxed) + size;
   call.routing->parked_bytes = size;
@@ -249,7 +287,7 @@ bool Fleet::MayRepeat(const ClientCall& call, const absl::Status& status) {
 // Another server for the call than the one it was on.
 bool Fleet::HasOther(const FleetMember& member) const {
   return std::any_of(order_.begin(), order_.end(), [&](const std::shared_ptr<FleetMember>& other) {
-    return other.get() != &member && !other->ejected && other->endpoint().ready();
+    return other.get() != &member && !other->ejected && other->ready();
   });
 }
 
@@ -286,7 +324,7 @@ void Fleet::SendAgain(ClientCall& call, const absl::Status& why) {
                             absl::StrCat("the deadline of ", call.method->full_name,
                                          " passed before it could be sent: ", std::string(why.message()))));
   }
-  const std::shared_ptr<FleetMember> member = PickFor(call, now);
+  const std::shared_ptr<FleetMember> member = PickNext(call, now);
   if (member == nullptr) return Park(call, why);
   SetOut(call, member, now);
   if (ABSL_PREDICT_FALSE(call.routing->rules.hedge())) BeginHedging(call);
@@ -340,12 +378,16 @@ void Fleet::Close(const absl::Status& why) {
     transport::MutexLock lock(mutex_);
     snapshot_ = nullptr;
   }
+  loop_snapshot_ = nullptr;
   std::vector<std::shared_ptr<FleetMember>> members = std::move(order_);
   members.insert(members.end(), retired_.begin(), retired_.end());
   order_.clear();
   retired_.clear();
   members_.clear();
-  for (const std::shared_ptr<FleetMember>& member : members) member->endpoint().Close(why);
+  for (const std::shared_ptr<FleetMember>& member : members) {
+    member->FollowHealth(/*connected=*/false);
+    member->endpoint().Close(why);
+  }
   for (ClientCall* call : parked_.TakeAll()) Finish(*call, why);
   // Something of theirs may be on the stack.
   loop_.PostToOwner([members = std::move(members)] {});

@@ -30,6 +30,7 @@
 #include "ferry/rpc/call_target.h"
 #include "ferry/rpc/connection_stats.h"
 #include "ferry/rpc/endpoint.h"
+#include "ferry/rpc/health_watch.h"
 #include "ferry/rpc/names/resolver.h"
 #include "ferry/rpc/parked_calls.h"
 #include "ferry/rpc/pool_options.h"
@@ -60,22 +61,45 @@ class FleetMember final : public ServerTarget::Watcher, public std::enable_share
   const ResolvedServer& server() const { return server_; }
   void set_server(ResolvedServer server) { server_ = std::move(server); }
 
+  // Begins to ask the server how `service` is whenever it is connected.
+  void WatchHealth(const HealthWatch::Options& options);
+  // It is connected, or is not any more.
+  void FollowHealth(bool connected);
+  // Null if it is not asked.
+  const HealthWatch* health() const { return health_.get(); }
+
+  // Whether calls can be sent to it: it is connected, and says that it serves if it is asked.
+  bool ready() const {
+    return endpoint().ready() && Says(HealthWatch::Health::kServing, /*if_not_asked=*/true);
+  }
+  // Whether that is not to be expected soon.
+  bool failing() const {
+    return endpoint().failing() || Says(HealthWatch::Health::kNotServing, /*if_not_asked=*/false);
+  }
+
   // What the fleet knows of it.
   bool ejected = false;
   double weight_factor = 1;
   // It was connected once.
   bool introduced = false;
-  // It is in the list no more.
-  bool retired = false;
+  // It has said that it does not serve: its calls are no measure of it.
+  bool unwatched = false;
+  // It is in the list no more. Whoever picks it counts the call first, and then looks here; the loop sets
+  // this first, and then looks for calls: one of the two sees the other, by the one order of all.
+  std::atomic<bool> retired = false;
 
  private:
   void OnStateChange(ServerTarget& server) override;
   void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) override;
+  bool Says(HealthWatch::Health health, bool if_not_asked) const {
+    return health_ == nullptr ? if_not_asked : health_->health() == health;
+  }
 
   const uint64_t id_;
   const std::shared_ptr<ServerLoad> load_;
   Fleet& fleet_;
   std::shared_ptr<ServerTarget> endpoint_;
+  std::shared_ptr<HealthWatch> health_;
   ResolvedServer server_;
 };
 
@@ -112,6 +136,9 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
     RetryBudget::Options retry_budget;
     // How calls are sent again that say nothing else, and whose methods do not.
     RetryPolicy retry;
+    // Asks each server for the health of this service, and uses those only that say that they serve it; empty
+    // for a server as a whole, nullopt to ask none. The waits between the watches are the endpoint's.
+    std::optional<std::string> health_service = std::nullopt;
     // Uses so many servers at most; 0 uses all. Which ones follows from client_id (balancing/subset.h).
     size_t max_servers = 0;
     uint64_t client_id = 0;
@@ -179,7 +206,11 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   std::shared_ptr<FleetMember> Pick(const CallRouting& routing, transport::Instant now,
                                     absl::Span<const FleetMember* const> others_than) const
       ABSL_LOCKS_EXCLUDED(mutex_);
-  std::shared_ptr<FleetMember> PickFor(const ClientCall& call, transport::Instant now) const;
+  std::shared_ptr<FleetMember> PickAndTake(const CallRouting& routing, transport::Instant now,
+                                           absl::Span<const FleetMember* const> others_than)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<FleetMember> PickNext(const ClientCall& call, transport::Instant now);
+  bool TakeCall(FleetMember& member) const;
   bool HasOther(const FleetMember& member) const;
   void SetOut(ClientCall& call, std::shared_ptr<FleetMember> member, transport::Instant now);
   void OnAttemptEnd(ClientCall& call, absl::Status status) override;
@@ -220,6 +251,7 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   void CloseIfRetired(FleetMember& member);
   void OnMemberChange(FleetMember& member);
   void OnMemberReturned(FleetMember& member, const std::vector<ClientCall*>& calls, const absl::Status& why);
+  void OnMemberHealth(FleetMember& member);
   size_t usable_servers() const;
   void Sweep();
   void RefreshLater();
@@ -246,6 +278,8 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   Counts counts_ ABSL_GUARDED_BY(mutex_);
 
   // Belong to the loop.
+  // The same, for calls that start there: without the mutex.
+  std::shared_ptr<const Snapshot> loop_snapshot_;
   std::unique_ptr<Resolver> resolver_;
   // By name.
   std::map<std::string, std::shared_ptr<FleetMember>, std::less<>> members_;

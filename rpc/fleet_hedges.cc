@@ -51,8 +51,12 @@ void Fleet::OnHedgeDue(ClientCall& call) {
   const std::shared_ptr<HedgedCall> hedged = call.routing->hedged;
   if (!closed_.ok()) return;
   const Instant now = loop_.clock().Now();
-  const std::shared_ptr<FleetMember> member = Pick(*call.routing, now, hedged->tried);
-  if (member == nullptr || !retry_budget_.TryWithdraw(now)) return;
+  const std::shared_ptr<FleetMember> member = PickAndTake(*call.routing, now, hedged->tried);
+  if (member == nullptr) return;
+  if (!retry_budget_.TryWithdraw(now)) {
+    member->load().OnAbandoned();
+    return CloseIfRetired(*member);
+  }
   hedged->others.push_back(std::make_unique<HedgeAttempt>(call, hedged->request));
   HedgeAttempt& attempt = *hedged->others.back();
   attempt.routing->hedged = hedged;

@@ -15,7 +15,19 @@ namespace ferry {
 void FleetMember::OnStateChange(ServerTarget& /*server*/) { fleet_.OnMemberChange(*this); }
 
 void FleetMember::OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) {
-  fleet_.OnMemberReturned(*this, calls, why);
+  std::vector<ClientCall*> routed;
+  routed.reserve(calls.size());
+  for (ClientCall* call : calls) {
+    if (call->router != nullptr) routed.push_back(call);
+  }
+  fleet_.OnMemberReturned(*this, routed, why);
+  if (routed.size() == calls.size()) return;
+  // A watch of its health is for this server alone.
+  for (ClientCall* call : calls) {
+    if (std::find(routed.begin(), routed.end(), call) != routed.end()) continue;
+    call->execution = Execution::kNotSent;
+    call->End(absl::UnavailableError(why.message()));
+  }
 }
 
 // ---------------------------------------------------------------- The list
@@ -66,6 +78,12 @@ std::vector<ResolvedServer> Fleet::OwnPart(std::vector<ResolvedServer> servers) 
 void Fleet::Add(ResolvedServer server) {
   auto member = std::make_shared<FleetMember>(*this, ++last_id_, std::move(server));
   member->set_endpoint(MakeTarget(member));
+  if (options_.health_service.has_value()) {
+    member->WatchHealth({.service = *options_.health_service,
+                         .min_backoff = options_.endpoint.min_backoff,
+                         .max_backoff = options_.endpoint.max_backoff,
+                         .seed = options_.endpoint.seed});
+  }
   outliers_.Add(member->id(), member->shared_load(), loop_.now(), /*ramp_up=*/usable_servers() > 0);
   member->weight_factor = outliers_.weight_factor(member->id());
   sweep_wanted_ = true;
@@ -93,13 +111,14 @@ std::shared_ptr<ServerTarget> Fleet::MakeTarget(const std::shared_ptr<FleetMembe
 void Fleet::Retire(std::shared_ptr<FleetMember> member) {
   FleetMember& retired = *member;
   retired.retired = true;
+  retired.FollowHealth(/*connected=*/false);
   outliers_.Remove(retired.id());
   retired_.push_back(std::move(member));
   CloseIfRetired(retired);
 }
 
 void Fleet::CloseIfRetired(FleetMember& member) {
-  if (member.load().in_flight() > 0) return;
+  if (!member.retired || member.load().in_flight() > 0) return;
   const auto found = std::find_if(retired_.begin(), retired_.end(),
                                   [&](const auto& retired) { return retired.get() == &member; });
   if (found == retired_.end()) return;
@@ -107,7 +126,8 @@ void Fleet::CloseIfRetired(FleetMember& member) {
   retired_.erase(found);
   // Something of it may be on the stack.
   loop_.PostToOwner([self = shared_from_this(), closed = std::move(closed)] {
-    // Somebody may have picked it just before.
+    // Somebody may have counted a call on it, to find only then that it is not to be used; and tells the
+    // loop.
     if (self->closed_.ok() && closed->load().in_flight() > 0) {
       self->retired_.push_back(closed);
       return;
@@ -122,6 +142,7 @@ void Fleet::CloseIfRetired(FleetMember& member) {
 void Fleet::OnMemberChange(FleetMember& member) {
   if (!closed_.ok() || member.retired) return;
   hurried_ = false;
+  member.FollowHealth(member.endpoint().ready());
   if (member.endpoint().ready()) {
     // What it did before it was lost says nothing of it now.
     if (std::exchange(member.introduced, true)) outliers_.Restart(member.id(), loop_.now());
@@ -139,7 +160,7 @@ void Fleet::OnMemberReturned(FleetMember& member, const std::vector<ClientCall*>
                              const absl::Status& why) {
   const std::shared_ptr<Fleet> self = shared_from_this();
   // Nobody is to pick this one meanwhile.
-  if (!member.endpoint().ready() && closed_.ok()) Refresh();
+  if (!member.ready() && closed_.ok()) Refresh();
   for (ClientCall* call : calls) {
     call->router = nullptr;
     member.load().OnAbandoned();
@@ -179,9 +200,8 @@ void Fleet::Sweep() {
 }
 
 size_t Fleet::usable_servers() const {
-  return static_cast<size_t>(std::count_if(order_.begin(), order_.end(), [](const auto& member) {
-    return !member->ejected && member->endpoint().ready();
-  }));
+  return static_cast<size_t>(std::count_if(
+      order_.begin(), order_.end(), [](const auto& member) { return !member->ejected && member->ready(); }));
 }
 
 void Fleet::AppendConnections(std::vector<ConnectionStats>& to) {
@@ -218,10 +238,11 @@ void Fleet::Refresh() {
                           .weight_factor = std::max(member->weight_factor, Candidate::kMinFactor),
                           .locality = server.locality,
                           .priority = server.priority,
-                          .usable = member->endpoint().ready() && (!any || !member->ejected),
+                          .usable = member->ready() && (!any || !member->ejected),
                           .load = member->shared_load()});
   }
   snapshot->picker = balancer_->MakePicker(candidates);
+  loop_snapshot_ = snapshot;
   transport::MutexLock lock(mutex_);
   counts_ = {.servers = snapshot->members.size(), .usable = usable};
   snapshot_ = std::move(snapshot);
@@ -235,6 +256,11 @@ absl::Status Fleet::WhyNone() const {
   }
   if (order_.empty()) return absl::UnavailableError(absl::StrCat(options_.name, " has no servers"));
   const FleetMember& last = *order_.back();
+  if (last.endpoint().ready() && last.health() != nullptr) {
+    return absl::UnavailableError(absl::StrCat("none of the ", order_.size(), " servers of ", options_.name,
+                                               " serves; ", last.server().name, ": ",
+                                               last.health()->last_word()));
+  }
   const absl::Status error = last.endpoint().last_error();
   return transport::WithErrorNumber(
       absl::UnavailableError(absl::StrCat("none of the ", order_.size(), " servers of ", options_.name,

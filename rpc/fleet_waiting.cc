@@ -29,9 +29,8 @@ void Fleet::WantConnections() {
 // Whether there may soon be a server for calls that do not wait for ready.
 bool Fleet::HasHope() const {
   if (!told_) return resolver_error_.ok();
-  return std::any_of(order_.begin(), order_.end(), [](const std::shared_ptr<FleetMember>& member) {
-    return !member->endpoint().failing();
-  });
+  return std::any_of(order_.begin(), order_.end(),
+                     [](const std::shared_ptr<FleetMember>& member) { return !member->failing(); });
 }
 
 // The call does not count among those that wait any more.
@@ -52,8 +51,7 @@ absl::Status Fleet::CheckMayWait(const ClientCall& call, const absl::Status& why
 // Sends what waits for a server, now that there may be one.
 void Fleet::Pump() {
   if (parked_.waiting() == 0) return;
-  if (std::none_of(order_.begin(), order_.end(),
-                   [](const auto& member) { return member->endpoint().ready(); })) {
+  if (std::none_of(order_.begin(), order_.end(), [](const auto& member) { return member->ready(); })) {
     WantConnections();
     if (HasHope()) return;
     const absl::Status why = WhyNone();

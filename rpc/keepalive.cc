@@ -1,10 +1,9 @@
 #include "ferry/rpc/keepalive.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
-#include "ferry/transport/frame.h"
+#include "ferry/rpc/message_frames.h"
 
 namespace ferry {
 
@@ -14,8 +13,6 @@ namespace {
 
 // Within options.time.
 constexpr int kLooks = 2;
-// Of a PING, which mean nothing to the peer.
-constexpr size_t kPingBytes = 8;
 
 }  // namespace
 
@@ -52,17 +49,9 @@ void Keepalive::Look() {
     if (++unanswered_ > kLooks) return gone_();
   } else if (options_.when_idle || has_calls_()) {
     unanswered_ = 1;
-    SendPing();
+    SendPing(connection_);
   }
   LookLater();
-}
-
-void Keepalive::SendPing() {
-  connection_.Send([](Connection::Output& output) {
-    char* const out = output.Append(transport::kFrameHeaderSize + kPingBytes);
-    transport::EncodeFrameHeader({.length = kPingBytes, .type = transport::FrameType::kPing}, out);
-    std::memset(out + transport::kFrameHeaderSize, 0, kPingBytes);
-  });
 }
 
 }  // namespace ferry

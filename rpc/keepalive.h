@@ -43,7 +43,6 @@ class Keepalive {
   uint64_t BytesRead() const;
   void LookLater();
   void Look();
-  void SendPing();
 
   const Options options_;
   transport::EventLoop& loop_;

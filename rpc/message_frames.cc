@@ -13,6 +13,9 @@ using transport::FrameHeader;
 using transport::FrameType;
 using transport::kFrameHeaderSize;
 
+// Which mean nothing to the peer.
+constexpr size_t kPingBytes = 8;
+
 }  // namespace
 
 EncodedMessage Encode(const google::protobuf::MessageLite& message, size_t size, Connection& connection) {
@@ -78,6 +81,14 @@ void SendWindow(transport::StreamId stream, size_t bytes, Connection& connection
   wire::WindowHead head;
   head.set_increment(static_cast<uint32_t>(bytes));
   SendHead({.type = FrameType::kWindow, .stream = stream}, head.SerializeAsString(), connection);
+}
+
+void SendPing(Connection& connection) {
+  connection.Send([](Connection::Output& output) {
+    char* const out = output.Append(kFrameHeaderSize + kPingBytes);
+    transport::EncodeFrameHeader({.length = kPingBytes, .type = FrameType::kPing}, out);
+    std::memset(out + kFrameHeaderSize, 0, kPingBytes);
+  });
 }
 
 void AnswerPing(const transport::Frame& ping, Connection& connection) {

@@ -134,6 +134,9 @@ bool SendHead(transport::FrameHeader header, absl::string_view head, transport::
 // Lets the peer send `bytes` more on `stream`, or on the connection (PROTOCOL.md section 11). Thread-safe.
 void SendWindow(transport::StreamId stream, size_t bytes, transport::Connection& connection);
 
+// Asks the peer for a sign of life.
+void SendPing(transport::Connection& connection);
+
 // Answers a PING with the bytes it came with; does nothing about an answer to ours.
 void AnswerPing(const transport::Frame& ping, transport::Connection& connection);
 

@@ -156,8 +156,9 @@ class ServerSession final : public ServerCall::Owner,
   MessageSender::Added SendStreamed(const MessageFrames&, absl::string_view, MessageSender::OnSent) override {
     return MessageSender::Added::kClosed;  // streams are open before their handlers write
   }
-  void SendStreamEnd(transport::StreamId, uint8_t) override {}    // the call's end is
-  void FailStream(transport::StreamId, absl::Status) override {}  // EndCall asks the stream
+  void SendStreamEnd(transport::StreamId, uint8_t) override {}  // the call's end is
+  // EndCall asks the stream.
+  void FailStream(std::shared_ptr<Stream>, transport::StreamId, absl::Status) override {}
   void Grant(transport::StreamId stream, size_t bytes) override;
 
   // Constant.

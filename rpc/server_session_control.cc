@@ -278,6 +278,9 @@ void ServerSession::OnEndOfInput() {
   // It will never say that it accepts more.
   output_.StopCounting();
   EndArriving(absl::CancelledError("the client stopped writing in the middle of the request"));
+  // One that has gone altogether looks the same, until something is sent to it: its system answers by a
+  // reset, and calls that would wait for their next reply are cancelled.
+  if (in_flight() > 0) SendPing(*connection_);
   CloseIfDone();
 }
 

@@ -180,7 +180,7 @@ void Stream::Open(const std::shared_ptr<StreamCarrier>& carrier, StreamId stream
     failure = failure_;
     credit = std::exchange(early_credit_, 0);
   }
-  if (!failure.ok()) return carrier->FailStream(stream, failure);
+  if (!failure.ok()) return carrier->FailStream(shared_from_this(), stream, failure);
   if (credit > 0) carrier->Grant(stream, credit);
   if (early.has_value() && early->size() > carrier->carrier_max_message()) {
     return Fail(TooLong(early->size(), carrier->carrier_max_message()));
@@ -220,7 +220,7 @@ void Stream::Fail(absl::Status why) {
     stream = stream_;
   }
   End();
-  if (carrier != nullptr) return carrier->FailStream(stream, std::move(why));
+  if (carrier != nullptr) return carrier->FailStream(shared_from_this(), stream, std::move(why));
   FailUnopened(why);
 }
 

@@ -27,6 +27,8 @@
 
 namespace ferry {
 
+class Stream;
+
 // A StreamCarrier carries the messages of streams: a session, as a Stream sees it.
 //
 // Thread-safe. A stream holds it by shared_ptr.
@@ -46,8 +48,9 @@ class StreamCarrier {
   virtual void SendStreamEnd(transport::StreamId stream, uint8_t priority) = 0;
   // Lets the peer send `bytes` more.
   virtual void Grant(transport::StreamId stream, size_t bytes) = 0;
-  // Ends the call with `why`, an error of this side's own.
-  virtual void FailStream(transport::StreamId stream, absl::Status why) = 0;
+  // Ends the call with `why`, an error of this side's own, unless `stream` is by then another's than
+  // `failed`.
+  virtual void FailStream(std::shared_ptr<Stream> failed, transport::StreamId stream, absl::Status why) = 0;
 };
 
 // A Stream is one streaming call's messages both ways: those that have arrived wait in it to be read, and it

@@ -39,6 +39,13 @@ msghdr Message(absl::Span<const iovec> parts) {
   return message;
 }
 
+// What the kernel has to say of the socket, which it says once; 0 if nothing is wrong.
+int TakeError(const FileDescriptor& socket) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  return getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
+}
+
 }  // namespace
 
 absl::StatusOr<FileDescriptor> OpenSocket(const SocketAddress& address) {
@@ -84,9 +91,7 @@ absl::StatusOr<ConnectState> StartConnect(const FileDescriptor& socket, const So
 }
 
 absl::Status FinishConnect(const FileDescriptor& socket, const SocketAddress& address) {
-  int error = 0;
-  socklen_t size = sizeof error;
-  if (getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
+  const int error = TakeError(socket);
   if (error != 0) return Unavailable(error, "cannot connect to", address);
   return absl::OkStatus();
 }
@@ -125,7 +130,13 @@ IoResult Receive(const FileDescriptor& socket, absl::Span<const iovec> parts, co
     const size_t bytes = static_cast<size_t>(received);
     return IoResult::Done(bytes, /*more=*/bytes == TotalSize(parts));
   }
-  if (received == 0) return IoResult::End();
+  if (received == 0) {
+    // Behind the end of the peer's bytes the kernel does not say by itself that the connection was reset
+    // since.
+    const int error = TakeError(socket);
+    if (error == 0) return IoResult::End();
+    return IoResult::Failed(Unavailable(error, "cannot read from", peer));
+  }
   if (WouldBlock(errno)) return IoResult::WouldBlock();
   return IoResult::Failed(Unavailable(errno, "cannot read from", peer));
 }

@@ -23,12 +23,14 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 
-// libabsl_status.so drops references with atomics, and libabsl_synchronization.so keeps its graph of locks
-// under a spin lock, that ThreadSanitizer does not see.
+// libabsl_status.so drops references with atomics, libabsl_synchronization.so keeps its graph of locks under
+// a spin lock, and libabsl_strerror.so makes its table once behind a guard, that ThreadSanitizer does not
+// see.
 extern "C" const char* __tsan_default_suppressions() {
   return "race:absl::debian3::Status::Unref\n"
          // The same where it is inlined, and its frame has no more than a name and a file.
          "race:absl/status/status.h\n"
+         "race:absl::debian3::base_internal::StrError\n"
          "race:absl::debian3::synchronization_internal::GraphCycles\n";
 }
 

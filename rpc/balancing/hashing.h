@@ -36,6 +36,9 @@ constexpr double Fraction(uint64_t random) { return static_cast<double>(random >
 // A random number for a pick, from a generator of the calling thread, which takes its seed from the system.
 uint64_t ThreadRandom();
 
+// Has the calling thread's numbers follow from `seed`, for simulations.
+void SeedThreadRandom(uint64_t seed);
+
 }  // namespace ferry
 
 #endif  // FERRY_RPC_BALANCING_HASHING_H_

@@ -26,7 +26,8 @@ namespace ferry {
 // slow, is tried again after a while. It gets one call then: with a call in flight the estimate counts in
 // full.
 //
-// Thread-safe, without locks: its atomics are counts and times that order nothing else, all relaxed. Two
+// Thread-safe, without locks: its atomics are counts and times that order nothing else, all relaxed; but
+// OnStart and in_flight have their places in the one order of all, for who takes a server out of use. Two
 // calls that end at the same moment may leave only one's mark on the estimate. Each ServerLoad has a cache
 // line of its own. Shared by the pickers that choose the server, and by the calls on it.
 class ABSL_CACHELINE_ALIGNED ServerLoad {
@@ -39,7 +40,7 @@ class ABSL_CACHELINE_ALIGNED ServerLoad {
       : decay_nanos_(static_cast<double>(absl::ToInt64Nanoseconds(decay_time))) {}
 
   // A call, or an attempt of one, is sent to the server.
-  void OnStart() { in_flight_.fetch_add(1, std::memory_order_relaxed); }
+  void OnStart() { in_flight_.fetch_add(1, std::memory_order_seq_cst); }
 
   // It has ended at `now`. `ok` says that the server did its part: a call that ends with an error which the
   // application chose (NOT_FOUND) is ok; UNAVAILABLE, a lost connection or a deadline is not.
@@ -53,7 +54,7 @@ class ABSL_CACHELINE_ALIGNED ServerLoad {
   // The server may be another now (it was restarted): forgets the estimate and the failures in a row.
   void Forget();
 
-  uint32_t in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
+  uint32_t in_flight() const { return in_flight_.load(std::memory_order_seq_cst); }
 
   // How long a call takes, in nanoseconds, as estimated at `now`; 0 if no call has ended yet.
   double LatencyNanos(transport::Instant now) const;

@@ -44,8 +44,8 @@ Costs Recorded(const std::string& build) {
 }
 
 // What one_loop prints of itself, each name begun with `prefix`.
-Costs Counted(int in_flight, std::string_view prefix) {
-  const Outcome outcome = RunProgram(absl::StrCat("benchmarks/one_loop 6400 ", in_flight));
+Costs Counted(int in_flight, std::string_view prefix, int servers = 0) {
+  const Outcome outcome = RunProgram(absl::StrCat("benchmarks/one_loop 6400 ", in_flight, " ", servers));
   EXPECT_EQ(outcome.exit_status, 0) << outcome.output;
   Costs costs;
   std::istringstream words(outcome.output);
@@ -57,13 +57,13 @@ Costs Counted(int in_flight, std::string_view prefix) {
 
 // How many instructions valgrind sees in a whole run. The C library would choose among its string functions
 // by the processor that it finds: it is told to find little.
-double Instructions(int calls, int in_flight) {
+double Instructions(int calls, int in_flight, int servers) {
   const Outcome outcome = RunProgram(
       absl::StrCat("GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX512BW,-BMI1,-BMI2,-"
                    "ERMS,-LZCNT,-MOVBE,-SSSE3,"
                    "-SSE4_1,-SSE4_2 "
                    "valgrind --tool=callgrind --callgrind-out-file=/dev/null --vgdb=no benchmarks/one_loop ",
-                   calls, " ", in_flight, " 2>&1"));
+                   calls, " ", in_flight, " ", servers, " 2>&1"));
   EXPECT_EQ(outcome.exit_status, 0) << "valgrind is Debian's package of that name\n" << outcome.output;
   constexpr std::string_view kBefore = "Collected : ";
   const size_t at = outcome.output.find(kBefore);
@@ -72,9 +72,9 @@ double Instructions(int calls, int in_flight) {
 }
 
 // Of one call: what begins and ends the program falls out of the difference.
-double InstructionsOfEach(int in_flight) {
+double InstructionsOfEach(int in_flight, int servers = 0) {
   constexpr int kFew = 640, kMany = 6400;
-  return (Instructions(kMany, in_flight) - Instructions(kFew, in_flight)) / (kMany - kFew);
+  return (Instructions(kMany, in_flight, servers) - Instructions(kFew, in_flight, servers)) / (kMany - kFew);
 }
 
 class CallCostTest : public testing::Test {
@@ -105,6 +105,17 @@ TEST_F(CallCostTest, InstructionsOfOneCallInFlightAreAsRecorded) {
 
 TEST_F(CallCostTest, InstructionsOfManyCallsInFlightAreAsRecorded) {
   ExpectRecorded({{"many.instructions", InstructionsOfEach(64)}}, 0.05);
+}
+
+TEST_F(CallCostTest, AllocationsOfManyCallsToAServiceAreAsRecorded) {
+  const Costs counted = Counted(64, "fleet.", 3);
+  const auto allocations = counted.find("fleet.allocations");
+  ASSERT_NE(allocations, counted.end());
+  ExpectRecorded({*allocations}, 0.01);
+}
+
+TEST_F(CallCostTest, InstructionsOfManyCallsToAServiceAreAsRecorded) {
+  ExpectRecorded({{"fleet.instructions", InstructionsOfEach(64, 3)}}, 0.05);
 }
 
 }  // namespace

@@ -50,6 +50,8 @@ constexpr MethodDescriptor kChat{.full_name = "ferry.test.Echo/Chat",
 constexpr MethodDescriptor kCollect{.full_name = "ferry.test.Echo/Collect",
                                     .id = MethodId("ferry.test.Echo/Collect"),
                                     .client_streaming = true};
+constexpr MethodDescriptor kWatch{
+    .full_name = "ferry.test.Echo/Watch", .id = MethodId("ferry.test.Echo/Watch"), .server_streaming = true};
 
 Text TextOf(const std::string& text) {
   Text message;
@@ -164,6 +166,34 @@ TEST_P(ClientStreamTest, GrantsHalfAWindowAtATimeForMessagesThatComeTooLate) {
   EXPECT_GT(granted, 0u);
   EXPECT_LE(granted, cost);
   EXPECT_LT(cost - granted, 50'000u);
+}
+
+// Nothing of it was sent: the use of its slot is the next call's then.
+TEST_P(ClientStreamTest, ACallThatIsCancelledInTwoWaysAtOnceLeavesTheNextOneAlone) {
+  const Text large = TextOf(std::string(1'000'000, 'x'));
+  const auto start = [&] {
+    auto call = std::make_shared<ClientStreamCall>(*loop_, nullptr, 100'000, 1'000'000);
+    call->method = &kWatch;
+    call->deadline = transport::Instant::Infinite();
+    call->head = EncodeRequestHead({}, large.ByteSizeLong(), 16 * 1024).value();
+    call->KeepUntilComplete();
+    EXPECT_EQ(session_->Start(*call, large, large.ByteSizeLong()), ClientSession::Started::kYes);
+    return call;
+  };
+  std::shared_ptr<ClientStreamCall> cancelled, next;
+  InLoop([&] {
+    // More than the connection's window takes.
+    for (int i = 0; i < 20; ++i) start();
+    cancelled = start();
+    // The loop does this later.
+    cancelled->Fail(absl::CancelledError("by its handle"));
+    session_->Abandon(cancelled->stream, absl::CancelledError("by its token"));
+    next = start();
+  });
+  EXPECT_EQ(next->stream, cancelled->stream);
+  Stream::Waiter waiter = [] {};
+  EXPECT_FALSE(cancelled->WhenEnded(waiter));
+  EXPECT_TRUE(next->WhenEnded(waiter)) << "it has ended";
 }
 
 TEST_P(ClientStreamTest, WritesMessagesAndThenTheEnd) {

@@ -1,7 +1,7 @@
 // What becomes of a pool's calls when connections are lost, and what a pool tells of itself.
 #include <cstddef>
+#include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -26,7 +26,6 @@ using absl::StatusCode;
 using test::TestCall;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 using testing::SizeIs;
 using transport::Instant;
 
@@ -387,6 +386,62 @@ TEST_F(ConnectionPoolTest, NoCallFailsWhateverComesAndGoes) {
     }
     for (const TestCall& call : calls_) ASSERT_TRUE(call.ended && call.status.ok()) << call.status;
     EXPECT_GT(made() - begin, 20u);
+    calls_.clear();
+    Close(absl::CancelledError("next"));
+  }
+}
+
+// The same with servers that go away, deadlines, and callers that cancel: every call ends, and ends once.
+TEST_F(ConnectionPoolTest, EveryCallEndsWhateverIsLost) {
+  test::Random random;
+  for (const bool exclusive : {false, true}) {
+    SCOPED_TRACE(exclusive);
+    const size_t begin = made();
+    Create({.min_connections = random.Number(0, 2),
+            .max_connections = 3,
+            .calls_per_connection = 2,
+            .exclusive = exclusive,
+            .idle_timeout = absl::Seconds(5),
+            .max_age = absl::Seconds(30)});
+    for (int step = 0; step < 3000; ++step) {
+      const uint64_t what = random.Number(0, 99);
+      if (what < 40) {
+        NewCall(random.Coin() ? Instant::Infinite()
+                              : clock_.Now() + absl::Milliseconds(random.Number(1, 5000)));
+        calls_.back().wait_for_ready = random.Coin();
+        Start(calls_.back());
+      } else if (what < 50) {
+        Advance(absl::Milliseconds(random.Number(0, 2000)));
+      } else if (what < 53) {
+        script_.failures = static_cast<int>(random.Number(0, 2));
+      } else if (what < 58 && !calls_.empty()) {
+        TestCall& call = calls_[random.Number(0, calls_.size() - 1)];
+        InLoop([&] {
+          if (!call.ended) pool_->CancelCall(call, absl::CancelledError("the caller"));
+        });
+      } else if (made() > begin) {
+        const size_t i = random.Number(begin, made() - 1);
+        if (what < 63) {
+          Lose(i);
+        } else if (At(i).greeted) {
+          AnswerAll(i);
+        } else {
+          Greet(i);
+        }
+      }
+    }
+    script_.failures = 0;
+    for (int i = 0; i < 1000 && pool_->has_calls(); ++i) {
+      GreetAll();
+      for (size_t j = begin; j < made(); ++j) AnswerAll(j);
+      Advance(absl::Seconds(1));
+    }
+    size_t well = 0;
+    for (const TestCall& call : calls_) {
+      ASSERT_TRUE(call.ended);
+      well += call.status.ok() ? 1 : 0;
+    }
+    EXPECT_GT(well, calls_.size() / 4);
     calls_.clear();
     Close(absl::CancelledError("next"));
   }

@@ -750,16 +750,30 @@ TEST_P(ServerSessionTest, AnswersWhatHasBegunWhenTheClientStopsWriting) {
       EncodeRequest({.slot = 3, .method = kEchoId, .flags = kMore, .head = LengthHead(9), .message = "x"}));
   peer->FinishWriting();
   std::vector<ReceivedFrame> frames = peer->TakeFrames();
-  ASSERT_THAT(frames, SizeIs(1));
+  ASSERT_THAT(frames, SizeIs(2));
   EXPECT_EQ(frames[0].header.stream.slot(), 3u);
   ExpectStatus(frames[0], StatusCode::kCancelled, "the client stopped writing in the middle of the request",
                true);
+  EXPECT_EQ(frames[1].header.type, FrameType::kPing);
   server.service().FinishHeld(absl::OkStatus());
   EXPECT_THAT(peer->TakeFrames(), SizeIs(1));
   EXPECT_FALSE(peer->ended());
   server.service().FinishHeld(absl::OkStatus());
   EXPECT_THAT(peer->TakeFrames(), SizeIs(1));
   EXPECT_TRUE(peer->ended());
+  EXPECT_EQ(server.open_sessions(), 0u);
+}
+
+// It looks like a client that has stopped writing, until something is sent to it.
+TEST_P(ServerSessionTest, NoticesThatAClientIsGoneThoughNothingIsToBeSent) {
+  SessionServer server(Options());
+  std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  peer->Send(EncodeRequest({.slot = 1, .method = kWaitId}));
+  server.Settle();
+  ASSERT_THAT(server.service().held, SizeIs(1));
+  peer->Close();
+  server.Settle();
+  EXPECT_TRUE(server.service().held[0].context().cancelled());
   EXPECT_EQ(server.open_sessions(), 0u);
 }
 
@@ -774,7 +788,6 @@ TEST_P(ServerSessionTest, LetsHandlersFinishAfterTheConnectionIsGone) {
       EncodeRequest({.slot = 4, .method = kEchoId, .flags = kMore, .head = LengthHead(9), .message = "x"}));
   peer.reset();
   server.Settle();
-  // The client has closed its side, which looks like the end of its writing until something is sent to it.
   server.service().FinishHeld(absl::OkStatus());
   server.Settle();
   EXPECT_EQ(server.open_sessions(), 0u);

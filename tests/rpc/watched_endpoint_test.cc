@@ -14,6 +14,7 @@
 #include "ferry/rpc/balancing/attempt_limiter.h"
 #include "ferry/rpc/endpoint.h"
 #include "ferry/rpc/server_target.h"
+#include "ferry/rpc/wire.h"
 #include "ferry/transport/clock.h"
 #include "ferry/transport/event_loop.h"
 #include "ferry/transport/frame.h"
@@ -40,7 +41,8 @@ using transport::StreamId;
 // A Log is what a watcher was told.
 struct Log final : Endpoint::Watcher {
   void OnStateChange(ServerTarget& server) override { states.push_back(server.ready()); }
-  void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status&) override {
+  void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) override {
+    last_reason = why;
     for (ClientCall* call : calls) {
       test::Text request;
       EXPECT_TRUE(request.ParseFromArray(call->request_block ? call->request_block.data() : "",
@@ -53,6 +55,7 @@ struct Log final : Endpoint::Watcher {
   std::vector<bool> states;
   // The texts of their requests.
   std::vector<std::string> returned;
+  absl::Status last_reason;
 };
 
 class WatchedEndpointTest : public testing::Test {
@@ -74,15 +77,16 @@ class WatchedEndpointTest : public testing::Test {
     InLoop([this] { endpoint_->KeepConnected(); });
   }
   // The server's end of the newest connection, after SETTINGS.
-  RawPeer& Greet() {
+  RawPeer& Greet(const WireSettings& settings = {}) {
     peer_ = std::make_unique<RawPeer>(std::move(script_.far_ends.back()), [this] { loop_->RunUntilIdle(); });
-    peer_->Send(test::Preface() + test::EncodeSettingsFrame());
+    peer_->Send(test::Preface() + test::EncodeSettingsFrame(settings));
     EXPECT_TRUE(peer_->TakePreface());
     peer_->TakeFrames();
     return *peer_;
   }
-  TestCall& Start(const std::string& text) {
+  TestCall& Start(const std::string& text, bool wait_for_ready = false) {
     TestCall& call = calls_.emplace_back(text);
+    call.wait_for_ready = wait_for_ready;
     endpoint_->Start(call, call.request, call.request.ByteSizeLong());
     EXPECT_FALSE(call.ended) << "inside Start";
     loop_->RunUntilIdle();
@@ -202,6 +206,19 @@ TEST_F(WatchedEndpointTest, GivesBackCallsWithTheirRequestsOnceItIsClosed) {
   InLoop([this] { endpoint_->Close(absl::UnavailableError("gone from the list")); });
   Start("closed");
   EXPECT_THAT(log_->returned, ElementsAre("closed"));
+}
+
+// Whatever that was: they are to be sent elsewhere, or to fail as calls do for which there is no server.
+TEST_F(WatchedEndpointTest, CallsThatWaitComeBackAsUnavailableFromABrokenConnection) {
+  KeepConnected();
+  RawPeer& peer = Greet(WireSettings{.max_streams = 2});
+  Start("sent");
+  EXPECT_FALSE(Start("waiting", /*wait_for_ready=*/true).ended);
+  peer.Send("half a frame");
+  peer.Close();
+  loop_->RunUntilIdle();
+  EXPECT_THAT(log_->returned, ElementsAre("waiting"));
+  EXPECT_EQ(log_->last_reason.code(), absl::StatusCode::kUnavailable) << log_->last_reason;
 }
 
 TEST_F(WatchedEndpointTest, SendsACallThatWasGivenBack) {

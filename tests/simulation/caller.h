@@ -9,13 +9,16 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "ferry/rpc/call_target.h"
 #include "ferry/rpc/client_call.h"
 #include "ferry/rpc/client_stream.h"
 #include "ferry/rpc/endpoint.h"
+#include "ferry/rpc/fleet.h"
 #include "ferry/transport/event_loop.h"
 #include "tests/simulation/caller_stream.h"
 #include "tests/simulation/ledger.h"
 #include "tests/simulation/network.h"
+#include "tests/simulation/service_names.h"
 #include "tests/simulation/simulation.pb.h"
 
 namespace ferry::simulation {
@@ -25,6 +28,8 @@ struct CallPlan {
   size_t request_size = 0;
   absl::Duration timeout = absl::InfiniteDuration();
   bool wait_for_ready = false;
+  // Unary: the method is idempotent.
+  bool idempotent = false;
   // Unary: the method that runs on the executor.
   bool on_executor = false;
   // Unary: the id goes in the metadata too, as it does with streams.
@@ -39,14 +44,17 @@ struct CallPlan {
   CallerStream::Habits habits = {};
 };
 
-// A Caller is a client: an Endpoint, which it uses as a Channel does, and the calls made over it. (A
-// Channel's loop has a thread of its own.)
+// A Caller is a client: an Endpoint or a Fleet, which it uses as a Channel does, and the calls made over it.
+// (A Channel's loop has a thread of its own.)
 //
 // Thread-compatible. It must outlive its calls.
 class Caller {
  public:
-  // Of `options` the caller sets what keeps things alive.
+  // Of the network's first place. Of `options` the caller sets what keeps things alive.
   Caller(const Endpoint::Options& options, transport::EventLoop& loop, Network& network, Ledger& ledger);
+  // Of the places that `names` tell.
+  Caller(const Fleet::Options& options, transport::EventLoop& loop, Network& network, Ledger& ledger,
+         ServiceNames& names);
 
   // Here and now, on the loop or not. REQUIRES: is_open().
   void StartUnary(const CallPlan& plan);
@@ -58,7 +66,7 @@ class Caller {
 
   // As a channel that is destroyed: the calls end with CANCELLED, once the loop runs.
   void Close();
-  bool is_open() const { return endpoint_ != nullptr; }
+  bool is_open() const { return target_ != nullptr; }
 
   // Streams that the application has not let go of, or which still have something to tell.
   const std::vector<std::shared_ptr<CallerStream>>& streams();
@@ -73,11 +81,14 @@ class Caller {
     ClientCallPool<Message> calls;
   };
 
+  // Of calls that can be cancelled.
   struct Stop {
     CallRecord* record = nullptr;
     std::stop_source source = {};
   };
 
+  Endpoint::Options Own(Endpoint::Options options) const;
+  void Open(std::shared_ptr<CallTarget> target);
   CallRecord& Begin(CallKind kind, const CallPlan& plan);
   void Start(const MethodDescriptor& method, const Message& request, const CallPlan& plan, CallRecord& record,
              ClientCall& call);
@@ -88,12 +99,13 @@ class Caller {
   std::shared_ptr<Shared> shared_;
   // Stands for the loops of a channel's own.
   std::shared_ptr<int> loops_ = std::make_shared<int>();
-  std::shared_ptr<Endpoint> endpoint_;
-  std::weak_ptr<Endpoint> weak_endpoint_;
+  // A Fleet, or an Endpoint: fleet_ is null then.
+  std::shared_ptr<CallTarget> target_;
+  Fleet* fleet_ = nullptr;
+  std::weak_ptr<CallTarget> weak_target_;
   std::weak_ptr<Shared> weak_shared_;
   std::weak_ptr<int> weak_loops_;
   std::vector<CallRecord*> records_;
-  // Of calls that can be cancelled.
   std::vector<Stop> stops_;
   std::vector<std::shared_ptr<CallerStream>> streams_;
   std::vector<std::weak_ptr<CallerStream>> all_streams_;

@@ -35,6 +35,8 @@ class Host final : private SimulatedService {
     uint64_t seed = 0;
     // How many of 100 unary calls are kept, to be answered later.
     uint64_t kept = 50;
+    // Where it listens.
+    size_t place = 0;
   };
 
   Host(const Options& options, transport::EventLoop& loop, Ledger& ledger);
@@ -43,6 +45,7 @@ class Host final : private SimulatedService {
   // Serves a new connection, unless the host listens no more by the time that the loop runs.
   void Accept(std::unique_ptr<transport::ByteStream> stream);
   bool listening() const { return listening_; }
+  size_t place() const { return options_.place; }
 
   // As Server::Shutdown begins, and as it ends. Takes effect when the loop runs.
   void Drain();

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <ostream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ferry/rpc/call_failure.h"
 #include "tests/simulation/dice.h"
 
 namespace ferry::simulation {
@@ -13,6 +15,10 @@ namespace {
 
 // After so many it is clear that something is wrong.
 constexpr size_t kMaxComplaints = 20;
+
+// Of a call of an idempotent method over one connection after the other, and over a fleet: more than either
+// sends it, before a server's settings have come and after.
+constexpr int kMaxExecutions = 8;
 
 }  // namespace
 
@@ -71,7 +77,10 @@ CallRecord* Ledger::Find(uint64_t id) {
 
 void Ledger::OnExecuted(CallRecord& call) {
   Trace(call, "is executed");
-  if (++call.executions > 1) ComplainOf(call, absl::StrCat("is executed ", call.executions, " times"));
+  if (++call.executions > (call.idempotent ? kMaxExecutions : 1)) {
+    ComplainOf(call, absl::StrCat("is executed ", call.executions, " times"));
+  }
+  if (call.not_sent) ComplainOf(call, "is executed, and its caller was told that it never will be");
 }
 
 void Ledger::OnRequest(CallRecord& call, const Message& request) {
@@ -102,8 +111,10 @@ void Ledger::OnCancelled(const CallRecord& call) {
 }
 
 void Ledger::OnAnswer(CallRecord& call, const absl::Status& answer) {
-  if (++call.answers > 1) ComplainOf(call, "is answered twice: the simulation is wrong");
-  call.answer = answer;
+  call.answers.push_back(answer);
+  if (call.answers.size() > static_cast<size_t>(call.executions)) {
+    ComplainOf(call, "is answered twice: the simulation is wrong");
+  }
   Trace(call, absl::StrCat("is answered with ", answer.ToString()));
 }
 
@@ -131,24 +142,34 @@ void Ledger::OnEnd(CallRecord& call, const absl::Status& status, const Message* 
   }
   call.status = status;
   std::erase(open_, &call);
+  const std::optional<CallFailure> failure = FailureOf(status);
+  call.not_sent = failure.has_value() && failure->execution() == CallFailure::NOT_SENT;
+  if (call.not_sent && call.executions > 0) ComplainOf(call, "is said to be not sent, and was executed");
   if (status.ok()) return CheckOk(call, reply);
   if (!IsExplained(call, status)) {
     ComplainOf(call, absl::StrCat("ends without a reason with ", status.ToString()));
   }
 }
 
+// Whether a handler has said so.
+bool Ledger::IsAnswer(const CallRecord& call, const absl::Status& status) {
+  return std::any_of(call.answers.begin(), call.answers.end(), [&](const absl::Status& answer) {
+    return answer.code() == status.code() && answer.message() == status.message();
+  });
+}
+
 // Whether `status`, which is not OK, may be how the call ends.
 bool Ledger::IsExplained(const CallRecord& call, const absl::Status& status) const {
-  if (call.answers > 0 && call.answer.code() == status.code() && call.answer.message() == status.message()) {
-    return true;
-  }
+  if (IsAnswer(call, status)) return true;
   switch (status.code()) {
     case absl::StatusCode::kDeadlineExceeded:
       return clock_.Now() >= call.deadline;
     case absl::StatusCode::kCancelled:
       return call.cancelled || excuses.connections;
     case absl::StatusCode::kUnavailable:
-      return excuses.connections;
+      // Or a handler was not able to, and nobody else was asked for a reason that is added to its text.
+      return excuses.connections || excuses.names ||
+             std::any_of(call.answers.begin(), call.answers.end(), absl::IsUnavailable);
     case absl::StatusCode::kResourceExhausted:
       return excuses.limits;
     default:
@@ -157,7 +178,7 @@ bool Ledger::IsExplained(const CallRecord& call, const absl::Status& status) con
 }
 
 void Ledger::CheckOk(const CallRecord& call, const Message* reply) {
-  if (call.executions != 1 || call.answers != 1 || !call.answer.ok()) {
+  if (!IsAnswer(call, absl::OkStatus())) {
     return ComplainOf(call, "ends with OK, which its handler has not said");
   }
   if (call.replies_read_to_end && call.replies_read != call.replies_written) {
@@ -189,7 +210,8 @@ void Ledger::CheckAllEnded() {
     if (call->asked_for_status) ComplainOf(*call, "does not end");
   }
   for (const CallRecord& call : calls_) {
-    if (call.executions != call.answers) ComplainOf(call, "is executed and not answered");
+    if (static_cast<size_t>(call.executions) != call.answers.size())
+      ComplainOf(call, "is executed and not answered");
   }
 }
 

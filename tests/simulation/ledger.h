@@ -23,6 +23,8 @@ absl::string_view CallKindName(CallKind kind);
 struct CallRecord {
   uint64_t id = 0;
   CallKind kind = CallKind::kUnary;
+  // May be executed several times.
+  bool idempotent = false;
   transport::Instant deadline = transport::Instant::Infinite();
 
   // The client's side.
@@ -35,11 +37,13 @@ struct CallRecord {
   bool asked_for_status = false;
   int ends = 0;
   absl::Status status;
+  // It was said to have surely not been executed.
+  bool not_sent = false;
 
   // The server's side.
   int executions = 0;
-  int answers = 0;
-  absl::Status answer;
+  // Of each execution.
+  std::vector<absl::Status> answers;
   uint64_t requests_read = 0;
   bool requests_read_to_end = false;
   uint64_t replies_written = 0;
@@ -58,6 +62,8 @@ class Ledger {
   struct Excuses {
     // A connection was cut, refused, closed, drained or timed out.
     bool connections = false;
+    // There were no servers, or they could not be found.
+    bool names = false;
     // A limit was small enough to be met.
     bool limits = false;
   };
@@ -104,6 +110,7 @@ class Ledger {
   Excuses excuses;
 
  private:
+  static bool IsAnswer(const CallRecord& call, const absl::Status& status);
   bool IsExplained(const CallRecord& call, const absl::Status& status) const;
   void CheckOk(const CallRecord& call, const Message* reply);
   void ComplainOf(const CallRecord& call, absl::string_view what);

@@ -59,8 +59,8 @@ void Link::SetFaults(End end, const Faults& faults) {
 // ---------------------------------------------------------------- Connecting
 
 struct Network::WaitingAttempt final : transport::Connector::Attempt {
-  WaitingAttempt(Network& n, Instant until, transport::Connector::Callback callback)
-      : network(n), deadline(until), done(std::move(callback)) {
+  WaitingAttempt(Network& n, size_t where, Instant until, transport::Connector::Callback callback)
+      : network(n), to(where), deadline(until), done(std::move(callback)) {
     place = network.attempts_.insert(network.attempts_.end(), this);
   }
   ~WaitingAttempt() override {
@@ -68,6 +68,7 @@ struct Network::WaitingAttempt final : transport::Connector::Attempt {
   }
 
   Network& network;
+  const size_t to;
   const Instant deadline;
   transport::Connector::Callback done;
   bool waiting = true;
@@ -78,18 +79,21 @@ struct Network::WaitingAttempt final : transport::Connector::Attempt {
 
 class Network::SimulatedConnector final : public transport::Connector {
  public:
-  explicit SimulatedConnector(Network& network) : network_(network) {}
+  SimulatedConnector(Network& network, size_t place) : network_(network), place_(place) {}
   std::unique_ptr<Attempt> Connect(EventLoop&, Instant deadline, Callback done) override {
-    return std::make_unique<WaitingAttempt>(network_, deadline, std::move(done));
+    return std::make_unique<WaitingAttempt>(network_, place_, deadline, std::move(done));
   }
 
  private:
   Network& network_;
+  const size_t place_;
 };
 
-std::unique_ptr<transport::Connector> Network::NewConnector() {
-  return std::make_unique<SimulatedConnector>(*this);
+std::unique_ptr<transport::Connector> Network::NewConnector(size_t place) {
+  return std::make_unique<SimulatedConnector>(*this, place);
 }
+
+size_t Network::next_place() const { return attempts_.front()->to; }
 
 void Network::Finish(std::list<WaitingAttempt*>::iterator attempt,
                      absl::StatusOr<std::unique_ptr<ByteStream>> result) {

@@ -52,7 +52,7 @@ class Link : public std::enable_shared_from_this<Link> {
   std::array<EndState, 2> ends_;
 };
 
-// A Network is where clients connect to whatever server listens just then.
+// A Network is where clients connect to whatever server listens at a place just then.
 //
 // Thread-compatible. It must outlive its connectors.
 class Network {
@@ -62,10 +62,12 @@ class Network {
 
   Network(transport::EventLoop& client, transport::EventLoop& server) : client_(client), server_(server) {}
 
-  // For one client. Its attempts wait to be answered.
-  std::unique_ptr<transport::Connector> NewConnector();
+  // For one client and the servers of one place. Its attempts wait to be answered.
+  std::unique_ptr<transport::Connector> NewConnector(size_t place);
 
   size_t waiting() const { return attempts_.size(); }
+  // Where the attempt wants to go that has waited longest. REQUIRES: one waits.
+  size_t next_place() const;
   // Answers the attempt that has waited longest: makes a connection, with `capacity` bytes each way, or
   // fails. REQUIRES: one waits.
   void Connect(size_t capacity, const Accept& accept);

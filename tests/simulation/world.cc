@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <ostream>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "ferry/rpc/balancing/hashing.h"
 #include "ferry/rpc/wire.h"
 #include "tests/testing/run_loop.h"
 
@@ -15,9 +17,10 @@ using transport::EventLoop;
 
 namespace {
 
-// Clients at a time, and servers in all.
+// Clients at a time, and servers in all: at the only place, or at each of several.
 constexpr size_t kMaxCallers = 2;
 constexpr size_t kMaxHosts = 4;
+constexpr size_t kMaxHostsOfFleet = 3;
 constexpr size_t kMaxCalls = 60;
 struct EventKind {
   absl::string_view name;
@@ -60,6 +63,7 @@ constexpr std::array<EventKind, kEvents> kEventKinds = {{
     {"drain", 2, true},
     {"shutdown", 1, true},
     {"new server", 20, false},
+    {"new list", 6, true},
     {"destroy channel", 2, true},
 }};
 
@@ -81,9 +85,12 @@ World::World(uint64_t seed, std::ostream* trace)
       own_server_loop_(dice_.Chance(75) ? NewLoop(clock_, buffers_) : nullptr),
       server_loop_(own_server_loop_ != nullptr ? *own_server_loop_ : *client_loop_),
       ledger_(clock_, trace),
-      network_(*client_loop_, server_loop_) {
+      network_(*client_loop_, server_loop_),
+      names_(*client_loop_) {
+  SeedThreadRandom(seed);
   DrawCharacter();
-  hosts_.push_back(std::make_unique<Host>(NewHostOptions(), server_loop_, ledger_));
+  for (size_t place = 0; place < places(); ++place) OpenHost(place);
+  TellNames();
 }
 
 World::~World() = default;
@@ -98,12 +105,17 @@ void World::DrawCharacter() {
   character_.slices = !character_.bulk && dice_.Chance(25);
   character_.deadlines = dice_.OneOf({0, 10, 50});
   character_.settles = dice_.OneOf({0, 5, 30, 90});
+  if (!dice_.Chance(30)) return;
+  character_.places = dice_.Between(2, 4);
+  character_.policy = static_cast<BalancingPolicy>(dice_.Below(4));
+  character_.asks_health = dice_.Chance(20);
 }
 
 // ---------------------------------------------------------------- Options
 
-Host::Options World::NewHostOptions() {
+Host::Options World::NewHostOptions(size_t place) {
   Host::Options options;
+  options.place = place;
   options.settings.features = kStreamingFeature | (dice_.Chance(90) ? kFlowControlFeature : 0);
   options.settings.initial_stream_window = static_cast<uint32_t>(dice_.OneOf({64 * 1024, 1024 * 1024}));
   options.settings.initial_connection_window =
@@ -139,6 +151,37 @@ Endpoint::Options World::NewCallerOptions() {
   return options;
 }
 
+Fleet::Options World::NewFleetOptions() {
+  Fleet::Options options;
+  options.name = "simulated";
+  options.endpoint = NewCallerOptions();
+  options.balancing.policy = character_.policy;
+  options.seed = dice_.Next() | 1;
+  options.outliers.seed = dice_.Next() | 1;
+  if (dice_.Chance(30)) options.retry.max_attempts = static_cast<int>(dice_.Between(1, 5));
+  if (dice_.Chance(30)) options.outliers.failures_in_a_row = static_cast<uint32_t>(dice_.Between(1, 3));
+  if (dice_.Chance(20)) options.retry_budget.max_tokens = 1;
+  if (dice_.Chance(30)) options.retry.hedge_delay = absl::Microseconds(dice_.Between(1, 20'000));
+  if (dice_.Chance(30)) options.pool = NewPoolOptions();
+  if (character_.asks_health) options.health_service = "";
+  return options;
+}
+
+PoolOptions World::NewPoolOptions() {
+  PoolOptions options;
+  options.max_connections = dice_.Between(2, 4);
+  options.calls_per_connection = dice_.Between(1, 4);
+  options.exclusive = dice_.Chance(30);
+  if (dice_.Chance(50)) options.min_connections = dice_.Between(1, 2);
+  if (dice_.Chance(50)) options.idle_timeout = absl::Milliseconds(dice_.Between(1, 100));
+  if (dice_.Chance(50)) options.max_age = absl::Milliseconds(dice_.Between(1, 200));
+  if (dice_.Chance(20)) {
+    options.when_full = PoolOptions::WhenFull::kFail;
+    ledger_.excuses.limits = true;
+  }
+  return options;
+}
+
 size_t World::MessageSize() {
   if (dice_.Chance(80)) return dice_.Below(100);
   if (character_.bulk) return dice_.Below(300'000);
@@ -154,6 +197,7 @@ CallPlan World::NewPlan() {
   if (dice_.Chance(character_.deadlines)) plan.timeout = absl::Microseconds(dice_.Between(1, 200'000));
   if (dice_.Chance(20)) plan.followers = static_cast<int>(dice_.Between(1, 3));
   plan.cancellable = dice_.Chance(30);
+  plan.idempotent = dice_.Chance(30);
   plan.habits = {.callbacks = dice_.Chance(50),
                  .reads_on = static_cast<int>(dice_.Below(4)),
                  .drops_at_read = dice_.Chance(10) ? static_cast<int>(dice_.Between(1, 3)) : 0};
@@ -168,16 +212,34 @@ Caller& World::OpenCaller() {
     if (caller->is_open()) open.push_back(caller.get());
   }
   if (open.size() < kMaxCallers && (open.empty() || dice_.Chance(10))) {
-    callers_.push_back(std::make_unique<Caller>(NewCallerOptions(), *client_loop_, network_, ledger_));
+    callers_.push_back(
+        character_.places > 0
+            ? std::make_unique<Caller>(NewFleetOptions(), *client_loop_, network_, ledger_, names_)
+            : std::make_unique<Caller>(NewCallerOptions(), *client_loop_, network_, ledger_));
     return *callers_.back();
   }
   return *open[dice_.Below(open.size())];
 }
 
-Host* World::ListeningHost() {
+void World::OpenHost(size_t place) {
+  hosts_.push_back(std::make_unique<Host>(NewHostOptions(place), server_loop_, ledger_));
+}
+
+// All places, or some of them.
+void World::TellNames() {
+  std::vector<size_t> listed;
+  listed.reserve(places());
+  for (size_t place = 0; place < places(); ++place) {
+    if (dice_.Chance(70)) listed.push_back(place);
+  }
+  if (listed.empty()) ledger_.excuses.names = true;
+  names_.Tell(listed);
+}
+
+Host* World::ListeningHost(size_t place) {
   std::vector<Host*> listening;
   for (const auto& host : hosts_) {
-    if (host->listening()) listening.push_back(host.get());
+    if (host->listening() && host->place() == place) listening.push_back(host.get());
   }
   return listening.empty() ? nullptr : listening[dice_.Below(listening.size())];
 }
@@ -300,9 +362,10 @@ bool World::DoHandler(Event event) {
       return call->Read();
     case Event::kHandlerAnswer:
       return call->Answer(MessageSize());
-    case Event::kHandlerFail:
-      return call->Fail(
-          absl::FailedPreconditionError(absl::StrCat("call ", call->record().id, " is refused")));
+    case Event::kHandlerFail: {
+      const std::string why = absl::StrCat("call ", call->record().id, " is refused");
+      return call->Fail(dice_.Chance(50) ? absl::FailedPreconditionError(why) : absl::UnavailableError(why));
+    }
     default:
       return call->Drop();
   }
@@ -311,7 +374,7 @@ bool World::DoHandler(Event event) {
 bool World::DoNetwork(Event event) {
   if (event == Event::kConnect || event == Event::kRefuse) {
     if (network_.waiting() == 0) return false;
-    Host* const host = ListeningHost();
+    Host* const host = ListeningHost(network_.next_place());
     if (event == Event::kConnect && host != nullptr) {
       const size_t capacity = dice_.OneOf({character_.bulk ? 4096u : 100u, 4096, 64 * 1024});
       network_.Connect(capacity, [host](auto stream) { host->Accept(std::move(stream)); });
@@ -376,8 +439,20 @@ bool World::DoLife(Event event) {
     return true;
   }
   if (event == Event::kNewServer) {
-    if (hosts_.size() >= kMaxHosts || (ListeningHost() != nullptr && !dice_.Chance(10))) return false;
-    hosts_.push_back(std::make_unique<Host>(NewHostOptions(), server_loop_, ledger_));
+    const size_t most = character_.places == 0 ? kMaxHosts : kMaxHostsOfFleet * character_.places;
+    const size_t place = dice_.Below(places());
+    if (hosts_.size() >= most || (ListeningHost(place) != nullptr && !dice_.Chance(10))) return false;
+    OpenHost(place);
+    return true;
+  }
+  if (event == Event::kNewList) {
+    if (character_.places == 0) return false;
+    if (dice_.Chance(90)) {
+      TellNames();
+    } else {
+      ledger_.excuses.names = true;
+      names_.Fail(absl::NotFoundError("simulated: no such name"));
+    }
     return true;
   }
   ledger_.excuses.connections = true;

@@ -2,6 +2,7 @@
 #ifndef FERRY_TESTS_SIMULATION_WORLD_H_
 #define FERRY_TESTS_SIMULATION_WORLD_H_
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +13,10 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "ferry/rpc/balancing/balancer.h"
 #include "ferry/rpc/endpoint.h"
+#include "ferry/rpc/fleet.h"
+#include "ferry/rpc/pool_options.h"
 #include "ferry/transport/buffer_pool.h"
 #include "ferry/transport/clock.h"
 #include "ferry/transport/event_loop.h"
@@ -23,6 +27,7 @@
 #include "tests/simulation/ledger.h"
 #include "tests/simulation/network.h"
 #include "tests/simulation/served_call.h"
+#include "tests/simulation/service_names.h"
 
 namespace ferry::simulation {
 
@@ -68,6 +73,7 @@ enum class Event {
   kDrain,
   kShutdown,
   kNewServer,
+  kNewList,
   kDestroyChannel,
 };
 inline constexpr size_t kEvents = static_cast<size_t>(Event::kDestroyChannel) + 1;
@@ -112,6 +118,9 @@ class World {
     bool slices = false;     // a few bytes at a time
     uint64_t deadlines = 0;  // of 100 calls
     uint64_t settles = 0;    // of 100 events, after which both sides do all they can
+    size_t places = 0;       // of servers that clients have a fleet of; 0: they have an endpoint each
+    BalancingPolicy policy = BalancingPolicy::kLeastLoaded;
+    bool asks_health = false;
   };
 
   void DrawCharacter();
@@ -127,9 +136,15 @@ class World {
   size_t MessageSize();
   CallPlan NewPlan();
   Endpoint::Options NewCallerOptions();
-  Host::Options NewHostOptions();
+  Fleet::Options NewFleetOptions();
+  PoolOptions NewPoolOptions();
+  Host::Options NewHostOptions(size_t place);
   Caller& OpenCaller();
-  Host* ListeningHost();
+  size_t places() const { return std::max<size_t>(character_.places, 1); }
+  void OpenHost(size_t place);
+  // A server that listens there; null if none does.
+  Host* ListeningHost(size_t place);
+  void TellNames();
   std::shared_ptr<CallerStream> SomeStream();
   std::shared_ptr<ServedCall> SomeHandler();
 
@@ -159,6 +174,7 @@ class World {
   transport::EventLoop& server_loop_;
   Ledger ledger_;
   Network network_;
+  ServiceNames names_;
   std::vector<std::unique_ptr<Host>> hosts_;
   std::vector<std::unique_ptr<Caller>> callers_;
 };

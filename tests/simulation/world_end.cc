@@ -1,5 +1,6 @@
 // How a schedule runs its two sides, lets all end, and looks what is left.
 #include <algorithm>
+#include <numeric>
 #include <ostream>
 #include <vector>
 
@@ -61,9 +62,12 @@ void World::Restore(Link& link) {
 // Lets everything finish: nothing stalls, a server listens, handlers answer and callers read.
 void World::Settle() {
   for (const auto& link : network_.links()) Restore(*link);
-  if (ListeningHost() == nullptr) {
-    hosts_.push_back(std::make_unique<Host>(NewHostOptions(), server_loop_, ledger_));
+  std::vector<size_t> all(places());
+  std::iota(all.begin(), all.end(), 0);
+  for (const size_t place : all) {
+    if (ListeningHost(place) == nullptr) OpenHost(place);
   }
+  names_.Tell(all);
   int& rounds = outcome_.rounds_to_settle;
   for (; rounds < kMaxRounds; ++rounds) {
     if (!SettleOnce()) return;
@@ -77,8 +81,8 @@ void World::Settle() {
 
 // Lets everybody go on; whether something is left to be done.
 bool World::SettleOnce() {
-  Host* const listening = ListeningHost();
   while (network_.waiting() > 0) {
+    Host* const listening = ListeningHost(network_.next_place());
     network_.Connect(64 * 1024, [listening](auto stream) { listening->Accept(std::move(stream)); });
   }
   RunBoth();

@@ -320,6 +320,15 @@ TEST_P(ByteStreamTest, WritingToAPeerThatIsGoneFailsWithoutASignal) {
   EXPECT_FALSE(result.status.message().empty());
 }
 
+// A peer that has closed looks like one that has finished writing, until it is written to.
+TEST_P(ByteStreamTest, AWriteToAPeerThatIsGoneIsNoticedByTheReaderToo) {
+  a_.reset();
+  std::string bytes;
+  RunUntil(*loop_, [&] { return ReadInto(*b_, &bytes, 10).state == State::kEnd; });
+  if (WriteFrom(*b_, "x").state == State::kFailed) return;
+  RunUntil(*loop_, [&] { return ReadInto(*b_, &bytes, 10).state == State::kFailed; });
+}
+
 TEST_P(ByteStreamTest, TellsNothingAfterClose) {
   WatchBoth();
   RunIn(*loop_, [&] {

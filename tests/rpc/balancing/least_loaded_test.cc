@@ -117,10 +117,10 @@ TEST_F(LeastLoadedTest, DoesNotFloodANewServer) {
   for (size_t i = 0; i < 9; ++i) {
     for (int call = 0; call < 5; ++call) candidates.load(i).OnStart();
   }
-  StartCalls(*candidates.MakePicker({}), candidates, 20);
-  EXPECT_GE(candidates.load(9).in_flight(), 1);
-  // 65 calls among 10 are 6.5 each.
-  EXPECT_LE(candidates.load(9).in_flight(), 8);
+  StartCalls(*candidates.MakePicker({}), candidates, 400);
+  // 445 calls among 10 are 44.5 each. It is drawn 80 times or so.
+  EXPECT_GE(candidates.load(9).in_flight(), 30);
+  EXPECT_LE(candidates.load(9).in_flight(), 60);
 }
 
 TEST_F(LeastLoadedTest, AServerThatFailsFastGetsLittle) {
