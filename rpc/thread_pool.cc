@@ -13,7 +13,7 @@
 namespace ferry {
 
 ThreadPool::ThreadPool(const Options& options)
-    : clock_(*options.clock), queue_(std::max<size_t>(options.capacity, 1)) {
+    : clock_(*options.clock), look_(options.look), queue_(std::max<size_t>(options.capacity, 1)) {
   // Signals are for the application's own threads.
   sigset_t all, before;
   sigfillset(&all);
@@ -135,13 +135,14 @@ void ThreadPool::Rest(Worker& worker) {
   worker.since = clock_.Now();
 }
 
-// Returns when it was called, when tasks wait and nobody takes them, and when there are none any more.
+// Returns when it was called, when tasks wait that are taken slowly or not at all, and when none come any
+// more.
 void ThreadPool::Watch(Worker& worker) {
   watcher_ = &worker;
   for (;;) {
     const uint64_t taken = taken_;
     mutex_.Unlock();
-    const bool called = worker.called.try_acquire_for(absl::ToChronoNanoseconds(kLook));
+    const bool called = worker.called.try_acquire_for(absl::ToChronoNanoseconds(look_));
     mutex_.Lock();
     if (called) return;
     if (watcher_ != &worker) {
@@ -149,7 +150,9 @@ void ThreadPool::Watch(Worker& worker) {
       worker.called.acquire();
       return;
     }
-    if (taken_ == taken) break;
+    const auto taken_since = static_cast<int64_t>(taken_ - taken);
+    // None come, or they take so long that more threads are worth their waking.
+    if (taken_since == 0 || (count_ > 0 && taken_since * kWorthWaking < look_)) break;
   }
   watcher_ = nullptr;
 }

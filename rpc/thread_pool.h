@@ -22,8 +22,9 @@ namespace ferry {
 // while others wait wakes another thread before it runs it, so that all get to work when tasks take long.
 //
 // Waking a thread takes longer than a short task: where the tasks that wait would be done by then, nobody is
-// woken for them. Should one of them take long after all, those behind it are taken within 2 * kLook by a
-// thread that watches: the last that fell idle after many tasks looks whether any are taken, until none come.
+// woken for them. Should one of them take long after all, those behind it are taken within two looks by a
+// thread that watches: the last that fell idle after many tasks looks whether others are taken as fast as
+// they should be, until none come.
 //
 // Thread-safe. Destroying it runs the tasks that still wait, and waits for all of them; that must not happen
 // on one of its own threads.
@@ -37,13 +38,13 @@ class ThreadPool final : public Executor {
     std::string name = "ferry-exec";
     // What tells how long tasks take; not owned.
     const transport::Clock* clock = &transport::Clock::Real();
+    // How often the thread that watches looks.
+    absl::Duration look = absl::Milliseconds(1);
   };
 
   // Another thread is woken for tasks that would take one thread longer than this. A thread needs a few dozen
   // microseconds to wake.
   static constexpr absl::Duration kWorthWaking = absl::Microseconds(50);
-  // How often the thread that watches looks.
-  static constexpr absl::Duration kLook = absl::Milliseconds(1);
 
   explicit ThreadPool(const Options& options);
   ~ThreadPool() override;
@@ -79,6 +80,7 @@ class ThreadPool final : public Executor {
   std::binary_semaphore* TakeIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const transport::Clock& clock_;
+  const absl::Duration look_;
   mutable transport::Mutex mutex_;
   // A ring: the waiting tasks are the count_ from first_ on. Its size never changes.
   std::vector<Task*> queue_;
