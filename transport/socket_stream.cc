@@ -42,6 +42,12 @@ absl::Status SocketStream::Watch(EventLoop& loop, ReadyHandler& handler) {
 IoResult SocketStream::Read(absl::Span<const iovec> parts) {
   if (closed_.load(std::memory_order_relaxed)) return Closed(peer_);
   IoResult result = Receive(socket_, parts, peer_);
+  // The first end may be that of a peer that only writes no more.
+  if (result.state == IoResult::State::kEnd && std::exchange(ended_, true) &&
+      hung_up_.load(std::memory_order_relaxed)) {
+    return IoResult::Failed(
+        absl::UnavailableError(absl::StrCat(peer_.ToString(), " has closed the connection")));
+  }
   if (no_more_events_.load(std::memory_order_relaxed)) result.more = true;
   return result;
 }
@@ -69,6 +75,7 @@ void SocketStream::Close() {
 
 void SocketStream::OnEvents(uint32_t events) {
   const bool broken = (events & (EPOLLERR | EPOLLHUP)) != 0;
+  if ((events & EPOLLHUP) != 0) hung_up_.store(true, std::memory_order_relaxed);
   if (broken || (events & EPOLLRDHUP) != 0) no_more_events_.store(true, std::memory_order_relaxed);
   const bool readable = broken || (events & (EPOLLIN | EPOLLRDHUP)) != 0;
   const bool writable = broken || (events & EPOLLOUT) != 0;

@@ -41,6 +41,8 @@ class SocketStream final : public ByteStream, private EventLoop::Handler {
   // The peer has finished writing, or the connection is broken: there will be no further event to go on
   // reading. Stored before the handler is told, which then reads: relaxed, since telling orders them.
   std::atomic<bool> no_more_events_{false};
+  // The peer reads no more either: a Unix socket tells. Stored as no_more_events_.
+  std::atomic<bool> hung_up_{false};
 
   // The loop, once it watches: for a Write that finds no room. The loop outlives all writes.
   std::atomic<EventLoop*> loop_of_writes_{nullptr};
@@ -48,6 +50,8 @@ class SocketStream final : public ByteStream, private EventLoop::Handler {
   // Belong to the loop.
   EventLoop* loop_ = nullptr;  // until Close
   ReadyHandler* handler_ = nullptr;
+  // Read has told that the peer writes no more.
+  bool ended_ = false;
 };
 
 }  // namespace ferry::transport

@@ -329,6 +329,22 @@ TEST_P(ByteStreamTest, AWriteToAPeerThatIsGoneIsNoticedByTheReaderToo) {
   RunUntil(*loop_, [&] { return ReadInto(*b_, &bytes, 10).state == State::kFailed; });
 }
 
+// A peer that wrote no more before is known to be gone by its system's word alone, where there is one.
+TEST_P(ByteStreamTest, APeerThatIsGoneAfterItFinishedWritingIsNoticed) {
+  if (GetParam().kind != StreamKind::kUnix) GTEST_SKIP() << "nothing tells";
+  WatchBoth();
+  RunIn(*loop_, [&] { a_->FinishWriting(); });
+  RunUntil(*loop_, [&] { return pump_b_.ended(); });
+  EXPECT_FALSE(pump_b_.broken());
+  bool noticed = false;
+  pump_b_.after = [&] {
+    std::string bytes;
+    noticed = ReadInto(*b_, &bytes, 10).state == State::kFailed;
+  };
+  RunIn(*loop_, [&] { a_.reset(); });
+  RunUntil(*loop_, [&] { return noticed; });
+}
+
 TEST_P(ByteStreamTest, TellsNothingAfterClose) {
   WatchBoth();
   RunIn(*loop_, [&] {
