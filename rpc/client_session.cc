@@ -7,6 +7,7 @@
 #include "absl/base/optimization.h"
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/call_failure.h"
+#include "ferry/transport/error_number.h"
 
 namespace ferry {
 
@@ -356,6 +357,7 @@ void ClientSession::OnStatus(const Frame& frame) {
   if (decoded->not_executed) call->execution = Execution::kNotSent;
   // What is known of this call is ours to say.
   decoded->status.ErasePayload(kCallFailureUrl);
+  transport::TakeErrorNumber(decoded->status);
   if (call->router != nullptr) call->routing->retry_after = decoded->retry_after;
   // It was sent before we knew how many streams the server takes (PROTOCOL.md [P9.6]).
   if (decoded->not_executed && IsBeyondLimit(frame.header.stream)) return GiveBack({call}, decoded->status);

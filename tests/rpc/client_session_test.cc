@@ -18,6 +18,7 @@
 #include "ferry/rpc/wire.h"
 #include "ferry/rpc/wire.pb.h"
 #include "ferry/transport/clock.h"
+#include "ferry/transport/error_number.h"
 #include "ferry/transport/event_loop.h"
 #include "ferry/transport/frame.h"
 #include "ferry/transport/memory_stream.h"
@@ -200,6 +201,16 @@ TEST_P(ClientSessionTest, TakesStatusDetailsAndMetadata) {
   EXPECT_EQ(call.status, status);
   EXPECT_EQ(call.metadata.initial, Metadata({{"a", "b"}}));
   EXPECT_EQ(call.metadata.trailing, Metadata({{"c", "d"}}));
+}
+
+// What is known of a call's failure on this side is this side's to say.
+TEST_P(ClientSessionTest, TakesNoErrorNumberFromTheServer) {
+  RawPeer& peer = ConnectAndGreet();
+  TestCall& call = NewCall();
+  Start(call);
+  peer.Send(
+      Status(kFirst, {.status = transport::WithErrorNumber(absl::UnavailableError("out of order"), 111)}));
+  EXPECT_EQ(call.status, absl::UnavailableError("out of order"));
 }
 
 TEST_P(ClientSessionTest, TakesMetadataOfAReply) {
