@@ -80,6 +80,7 @@ void Fleet::Add(ResolvedServer server) {
   member->set_endpoint(MakeTarget(member));
   if (options_.health_service.has_value()) {
     member->WatchHealth({.service = *options_.health_service,
+                         .renew_after = options_.pool.max_age,
                          .min_backoff = options_.endpoint.min_backoff,
                          .max_backoff = options_.endpoint.max_backoff,
                          .seed = options_.endpoint.seed});

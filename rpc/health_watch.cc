@@ -105,7 +105,12 @@ void HealthWatch::OnNews(uint64_t watch) {
 }
 
 void HealthWatch::OnAnswer(HealthAnswer::Status status) {
-  if (!std::exchange(answered_, true)) target_->loop().timers().Cancel(timer_);
+  if (!std::exchange(answered_, true)) {
+    transport::EventLoop& loop = target_->loop();
+    loop.timers().Cancel(timer_);
+    if (options_.renew_after < absl::InfiniteDuration())
+      loop.timers().Arm(timer_, asked_at_ + options_.renew_after);
+  }
   failures_ = 0;
   const std::string& name = HealthAnswer::Status_Name(status);
   last_word_ = absl::StrCat("its health is ", name.empty() ? absl::StrCat(static_cast<int>(status)) : name);
@@ -139,7 +144,14 @@ void HealthWatch::OnTimer() {
   const std::shared_ptr<HealthWatch> self = shared_from_this();
   if (call_ == nullptr) return Ask();
   const std::shared_ptr<ClientStreamCall> call = std::move(call_);
+  if (answered_) {
+    call->Fail(absl::CancelledError("the watch is begun anew"));
+    return Ask();
+  }
+  const bool sent = call->stream != transport::kConnectionStream;
   call->Fail(absl::CancelledError("the server does not say how its health is"));
+  // One that still waits for room on the connection says nothing of the server.
+  if (!sent) return AskLater();
   OnFailed(absl::DeadlineExceededError(
       absl::StrCat("no answer for ", absl::FormatDuration(options_.answer_time))));
 }
@@ -147,7 +159,8 @@ void HealthWatch::OnTimer() {
 void HealthWatch::OnFailed(const absl::Status& why) {
   AskLater();
   if (answered_ || ++failures_ < kMaxFailures) return;
-  last_word_ = absl::StrCat("it does not tell its health: ", why.message());
+  last_word_ = absl::StrCat("it does not tell its health: ",
+                            why.ok() ? "its watch ends without an answer" : why.message());
   Set(Health::kNotServing);
 }
 

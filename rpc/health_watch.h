@@ -26,7 +26,7 @@ namespace ferry {
 //        '------------- kMaxFailures watches in a row without an answer ------^
 //
 // A watch that ends is started again after a random wait, as connections are. What was said last counts
-// meanwhile, until so many in a row have failed: ended with an error, or not answered in answer_time. One
+// meanwhile, until so many in a row have failed: ended without an answer, or not answered in answer_time. One
 // that ended with UNIMPLEMENTED is not started again: a server without a health service serves. One for which
 // there was no room, on the connection or at the server, says nothing of the server's health.
 //
@@ -45,6 +45,9 @@ class HealthWatch final : public std::enable_shared_from_this<HealthWatch> {
     std::string service;
     // For how long to wait for a watch's first answer.
     absl::Duration answer_time = absl::Seconds(10);
+    // A watch is begun anew after this time, whatever it says: so that it leaves a connection which is to be
+    // replaced.
+    absl::Duration renew_after = absl::InfiniteDuration();
     // The bound of the waits, which doubles from the first value to the second.
     absl::Duration min_backoff = absl::Milliseconds(100);
     absl::Duration max_backoff = absl::Seconds(20);
@@ -106,7 +109,7 @@ class HealthWatch final : public std::enable_shared_from_this<HealthWatch> {
   // In a row, and none of them lasted for max_backoff.
   int restarts_ = 0;
   Backoff backoff_;
-  // Until the first answer is due, or the next watch is.
+  // Until the first answer is due, or the next watch is, or this one is to be begun anew.
   transport::Timer timer_;
 };
 

@@ -43,6 +43,7 @@ class FakeServer final : public CallTarget {
     EXPECT_TRUE(parsed.ParseFromString(request.SerializeAsString()));
     asked.push_back(parsed.service());
     methods.emplace_back(call.method->full_name);
+    if (has_room) call.stream = transport::StreamId::Make(1, 0);
     call_ = &call;
   }
   void FailLater(ClientCall&, absl::Status) override {}
@@ -61,6 +62,9 @@ class FakeServer final : public CallTarget {
   void AppendConnections(std::vector<ConnectionStats>&) override {}
   transport::EventLoop& loop() const override { return loop_; }
   const WireSettings& settings() const override { return settings_; }
+
+  // Whether calls are sent, and do not wait for that.
+  bool has_room = true;
 
   bool has_call() const { return call_ != nullptr; }
   void Say(HealthCheckResponse::ServingStatus status) {
@@ -207,6 +211,35 @@ TEST_F(HealthWatchTest, AWatchThatIsNotLetInSaysNothing) {
     server_->End(absl::ResourceExhaustedError("no slot is free"), Execution::kNotSent);
   }
   EXPECT_EQ(watch_->health(), Health::kServing);
+}
+
+TEST_F(HealthWatchTest, AWatchThatWaitsForRoomSaysNothing) {
+  server_->Say(HealthCheckResponse::SERVING);
+  server_->has_room = false;
+  server_->End(absl::InternalError("a bug"));
+  for (int i = 0; i < 100; ++i) Advance(absl::Seconds(10));
+  EXPECT_GT(server_->asked.size(), 5);
+  EXPECT_EQ(watch_->health(), Health::kServing);
+}
+
+TEST_F(HealthWatchTest, IsBegunAnewAfterATime) {
+  const auto renewed =
+      std::make_shared<HealthWatch>(HealthWatch::Options{.renew_after = absl::Minutes(1), .seed = 7}, server_,
+                                    [this] { told_.push_back(Health::kUnknown); });
+  RunIn(*loop_, [&] { watch_->Stop(); });
+  RunIn(*loop_, [&] { renewed->Start(); });
+  const size_t asked = server_->asked.size();
+  server_->Say(HealthCheckResponse::SERVING);
+  for (size_t i = 1; i <= 5; ++i) {
+    Advance(absl::Seconds(59));
+    EXPECT_EQ(server_->asked.size(), asked + i - 1);
+    Advance(absl::Seconds(1));
+    EXPECT_EQ(server_->asked.size(), asked + i);
+    EXPECT_EQ(renewed->health(), Health::kServing);
+    server_->Say(HealthCheckResponse::SERVING);
+  }
+  EXPECT_THAT(told_, SizeIs(1));
+  RunIn(*loop_, [&] { renewed->Stop(); });
 }
 
 TEST_F(HealthWatchTest, WatchesThatEndSoonAreAskedForLessAndLessOften) {
