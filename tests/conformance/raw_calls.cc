@@ -30,7 +30,8 @@ std::optional<ReceivedFrame> NextFrame(RawPeer& peer, Findings& findings) {
   const bool came = e2e::Eventually([&] {
     do {
       frame = peer.TakeFrame();
-    } while (frame.has_value() && frame->header.type == FrameType::kWindow);
+    } while (frame.has_value() &&
+             (frame->header.type == FrameType::kWindow || frame->header.type == FrameType::kPing));
     return frame.has_value();
   });
   findings.Expect(came, "a frame comes");

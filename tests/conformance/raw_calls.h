@@ -25,7 +25,7 @@ namespace ferry::test::conformance {
 // Exchanges prefaces and SETTINGS with the other end.
 void Greet(RawPeer& peer, Findings& findings);
 
-// Waits for the next frame that is no WINDOW; nullopt, and a finding, if none comes.
+// Waits for the next frame that is no WINDOW and no PING; nullopt, and a finding, if none comes.
 std::optional<ReceivedFrame> NextFrame(RawPeer& peer, Findings& findings);
 
 // The first fragment of a server's message of `total` bytes: `type` with MORE and a head that says so.

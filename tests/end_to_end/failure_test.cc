@@ -84,7 +84,7 @@ TEST(FailureTest, ADeadlineBeforeTheStartHasSentNothing) {
 
 TEST(FailureTest, ADeadlineWhileTheHandlerRunsMayHaveExecuted) {
   Served served;
-  const absl::Status status = served.stub->Hold(Message(), {.timeout = absl::Milliseconds(50)}).status();
+  const absl::Status status = served.stub->Hold(Message(), {.timeout = absl::Milliseconds(500)}).status();
   EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded);
   const CallFailure failure = FailureIn(status);
   EXPECT_EQ(failure.execution(), CallFailure::MAYBE_EXECUTED);

@@ -63,6 +63,14 @@ class Host final : public ConformanceService {
     held_.clear();
     return true;
   }
+  // Answers the only call that is kept.
+  void Answer() {
+    absl::MutexLock lock(&mutex_);
+    ASSERT_EQ(held_.size(), 1);
+    held_.front().reply().set_id(held_.front().request().id());
+    std::move(held_.front()).Finish(absl::OkStatus());
+    held_.clear();
+  }
   std::string address() { return server_->addresses().front(); }
 
  private:
@@ -86,6 +94,15 @@ class HedgingTest : public testing::Test {
     ASSERT_TRUE(Eventually([this] { return channel_->server_counts().usable == 2; }));
   }
 
+  // A call that both hosts get, and the second answers.
+  absl::StatusOr<Message> CallAndLetTheSecondAnswer(const Message& request, const CallOptions& options) {
+    Later<absl::StatusOr<Message>> reply;
+    stub_->EchoInline(request, options, [&](absl::StatusOr<Message> r) { reply.Set(std::move(r)); });
+    for (Host& host : hosts_) EXPECT_TRUE(Eventually([&host] { return !host.attempts().empty(); }));
+    hosts_[1].Answer();
+    return reply.Wait();
+  }
+
   std::array<Host, 2> hosts_;
   ManualNames names_;
   std::unique_ptr<Channel> channel_;
@@ -94,10 +111,9 @@ class HedgingTest : public testing::Test {
 
 TEST_F(HedgingTest, TheLosersHandlerSeesThatItIsCancelled) {
   Connect({.hedge_delay = absl::Milliseconds(1)});
-  hosts_[1].set_holds(false);
   Message request;
   request.set_id(7);
-  const absl::StatusOr<Message> reply = stub_->EchoInline(request);
+  const absl::StatusOr<Message> reply = CallAndLetTheSecondAnswer(request, {});
   ASSERT_TRUE(reply.ok()) << reply.status();
   EXPECT_EQ(reply->id(), 7u);
   EXPECT_EQ(hosts_[0].attempts(), std::vector<int>({1}));
@@ -107,12 +123,11 @@ TEST_F(HedgingTest, TheLosersHandlerSeesThatItIsCancelled) {
 
 TEST_F(HedgingTest, ACallOfItsOwnPolicyIsHedged) {
   Connect({});
-  hosts_[1].set_holds(false);
   // Much larger than a fragment.
   Message request;
   request.set_payload(std::string(300'000, 'x'));
   const absl::StatusOr<Message> reply =
-      stub_->EchoInline(request, {.retry = RetryPolicy{.hedge_delay = absl::Milliseconds(1)}});
+      CallAndLetTheSecondAnswer(request, {.retry = RetryPolicy{.hedge_delay = absl::Milliseconds(1)}});
   ASSERT_TRUE(reply.ok()) << reply.status();
   EXPECT_EQ(hosts_[1].attempts(), std::vector<int>({2}));
   EXPECT_TRUE(Eventually([this] { return hosts_[0].FinishCancelled(); }));
@@ -170,7 +185,7 @@ TEST_F(HedgingTest, AChannelToOneServerNeverHedges) {
       Channel::Create(hosts_[0].address(), {.retry = {.hedge_delay = absl::Microseconds(1)}});
   ASSERT_TRUE(channel.ok()) << channel.status();
   const absl::Status status =
-      ConformanceStub(**channel).EchoInline(Message(), {.timeout = absl::Milliseconds(50)}).status();
+      ConformanceStub(**channel).EchoInline(Message(), {.timeout = absl::Milliseconds(500)}).status();
   EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
   EXPECT_EQ(hosts_[0].attempts(), std::vector<int>({1}));
 }

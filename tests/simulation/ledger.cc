@@ -107,6 +107,8 @@ void Ledger::OnRequestsEnd(CallRecord& call, bool cancelled) {
 
 void Ledger::OnCancelled(const CallRecord& call) {
   if (call.cancelled || excuses.connections || clock_.Now() >= call.deadline) return;
+  // Another server was quicker.
+  if (call.idempotent && excuses.hedges) return;
   ComplainOf(call, "is cancelled for its handler without a reason");
 }
 

@@ -66,6 +66,8 @@ class Ledger {
     bool names = false;
     // A limit was small enough to be met.
     bool limits = false;
+    // Calls of idempotent methods may be sent to several servers at once.
+    bool hedges = false;
   };
 
   // What becomes of calls is written to `trace` too, unless that is null; not owned.

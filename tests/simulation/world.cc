@@ -161,7 +161,10 @@ Fleet::Options World::NewFleetOptions() {
   if (dice_.Chance(30)) options.retry.max_attempts = static_cast<int>(dice_.Between(1, 5));
   if (dice_.Chance(30)) options.outliers.failures_in_a_row = static_cast<uint32_t>(dice_.Between(1, 3));
   if (dice_.Chance(20)) options.retry_budget.max_tokens = 1;
-  if (dice_.Chance(30)) options.retry.hedge_delay = absl::Microseconds(dice_.Between(1, 20'000));
+  if (dice_.Chance(30)) {
+    options.retry.hedge_delay = absl::Microseconds(dice_.Between(1, 20'000));
+    ledger_.excuses.hedges = true;
+  }
   if (dice_.Chance(30)) options.pool = NewPoolOptions();
   if (character_.asks_health) options.health_service = "";
   return options;
