@@ -43,6 +43,9 @@ class CallRouter {
   virtual ~CallRouter() = default;
   // An attempt has ended so. Sends the call again, or ends it. On the loop, with nothing locked.
   virtual void OnAttemptEnd(ClientCall& call, absl::Status status) = 0;
+  // Whether it says itself, in the call's status, what is known of a call that its server has not ended:
+  // otherwise the status that it is told of says so, and stays as it is.
+  virtual bool Describes(const ClientCall& call) const = 0;
 };
 
 // A CallRouting is what routers keep with each of their calls: the fleet, or the pool of a server's

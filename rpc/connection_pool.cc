@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/resend.h"
+#include "ferry/rpc/unanswered.h"
 
 namespace ferry {
 
@@ -134,7 +135,7 @@ void ConnectionPool::Start(ClientCall& call, const google::protobuf::MessageLite
   const std::shared_ptr<ConnectionPool> self = shared_from_this();
   if (!may_wait.ok()) {
     return loop_.Post(
-        [self, &call, why = std::move(may_wait)]() mutable { self->Finish(call, std::move(why)); });
+        [self, &call, why = std::move(may_wait)]() mutable { self->EndWaited(call, std::move(why)); });
   }
   KeepRequest(call, request, size, loop_.blocks().pool());
   loop_.Post([self, &call] { self->Arrive(call); });
@@ -144,7 +145,7 @@ void ConnectionPool::FailLater(ClientCall& call, absl::Status why) {
   calls_.fetch_add(1, std::memory_order_relaxed);
   loop_.Post([self = shared_from_this(), &call, why = std::move(why)]() mutable {
     self->calls_.fetch_sub(1, std::memory_order_release);
-    call.End(std::move(why));
+    EndUnanswered(call, {.peer = self->options_.endpoint.name}, std::move(why));
   });
 }
 
@@ -184,7 +185,7 @@ void ConnectionPool::Arrive(ClientCall& call) {
   loop_.AssertInLoop();
   if (!call.routing->cancelled.ok()) {
     Unpark(call);
-    return Finish(call, call.routing->cancelled);
+    return EndWaited(call, call.routing->cancelled);
   }
   parked_.AddWaiting(call);
   Settle();
@@ -231,7 +232,6 @@ void ConnectionPool::Pump() {
     ClientCall* const call = parked_.TakeWaiting();
     Unpark(*call);
     call->routing->connection = connection;
-    call->execution = Execution::kNotSent;
     connection->endpoint->StartAgain(*call);
   }
   pumping_ = false;
@@ -264,7 +264,7 @@ void ConnectionPool::EndHopeless() {
   absl::Status why = last_error();
   if (why.ok()) why = absl::UnavailableError("no connection is ready yet");
   if (watched_) return ReturnCalls(hopeless, why);
-  for (ClientCall* call : hopeless) Finish(*call, why);
+  for (ClientCall* call : hopeless) EndWaited(*call, why);
 }
 
 // Gives calls to the watcher, for there is no connection.
@@ -273,7 +273,7 @@ void ConnectionPool::ReturnCalls(const std::vector<ClientCall*>& calls, const ab
   const std::shared_ptr<Watcher> watcher = options_.endpoint.watcher.lock();
   for (ClientCall* call : calls) {
     if (watcher == nullptr) {
-      Finish(*call, why);
+      EndWaited(*call, why);
       continue;
     }
     call->router = std::exchange(call->routing->outside_pool, nullptr);
@@ -316,11 +316,34 @@ void ConnectionPool::Finish(ClientCall& call, absl::Status status) {
   call.End(std::move(status));
 }
 
+// Ends a call that is on no connection.
+void ConnectionPool::EndWaited(ClientCall& call, absl::Status why) {
+  EndWaited(call, PhaseOfWaiting(), std::move(why));
+}
+
+// The same, if it had come that far.
+void ConnectionPool::EndWaited(ClientCall& call, CallPhase phase, absl::Status why) {
+  call.router = std::exchange(call.routing->outside_pool, nullptr);
+  calls_.fetch_sub(1, std::memory_order_release);
+  EndUnanswered(call, {.phase = phase, .peer = options_.endpoint.name}, std::move(why));
+}
+
+// What calls wait for.
+CallPhase ConnectionPool::PhaseOfWaiting() const {
+  transport::MutexLock lock(mutex_);
+  if (!closed_.ok()) return closed_in_;
+  if (has_usable()) return CallPhase::kQueue;
+  // Only one is attempted.
+  const auto next = std::find_if(connections_.begin(), connections_.end(),
+                                 [](const auto& connection) { return !connection->leaving; });
+  return next == connections_.end() ? CallPhase::kConnect : (*next)->endpoint->PhaseOfWaiting();
+}
+
 void ConnectionPool::CancelCall(ClientCall& call, absl::Status why) {
   loop_.AssertInLoop();
   if (parked_.Take(call)) {
     Unpark(call);
-    return Finish(call, std::move(why));
+    return EndWaited(call, std::move(why));
   }
   if (call.routing == nullptr) return;
   // It may be on its way here, or back from an endpoint.
@@ -358,7 +381,7 @@ void ConnectionPool::OnConnectionReturned(PooledConnection& connection, const st
     }
     SettleLater();
   }
-  for (ClientCall* call : cancelled) Finish(*call, call->routing->cancelled);
+  for (ClientCall* call : cancelled) EndWaited(*call, CallPhase::kQueue, call->routing->cancelled);
 }
 
 void ConnectionPool::Close(const absl::Status& why) {
@@ -366,10 +389,12 @@ void ConnectionPool::Close(const absl::Status& why) {
   const std::shared_ptr<ConnectionPool> self = shared_from_this();
   Connections connections;
   std::vector<ClientCall*> waiting;
+  const CallPhase phase = PhaseOfWaiting();
   {
     transport::MutexLock lock(mutex_);
     if (!closed_.ok()) return;
     closed_ = why;
+    closed_in_ = phase;
     last_error_ = why;
     connections.swap(connections_);
     active_ = 0;
@@ -378,7 +403,7 @@ void ConnectionPool::Close(const absl::Status& why) {
   waiting = parked_.TakeAll();
   for (const ClientCall* call : waiting) Unpark(*call);
   for (const std::shared_ptr<PooledConnection>& connection : connections) connection->endpoint->Close(why);
-  for (ClientCall* call : waiting) Finish(*call, why);
+  for (ClientCall* call : waiting) EndWaited(*call, phase, why);
   // Something of theirs may be on the stack.
   loop_.PostToOwner([connections = std::move(connections)] {});
 }

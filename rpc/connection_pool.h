@@ -161,7 +161,12 @@ class ConnectionPool final : public std::enable_shared_from_this<ConnectionPool>
   void EndHopeless();
   void Release(ClientCall& call) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnAttemptEnd(ClientCall& call, absl::Status status) override;
+  // Outside of a fleet nobody else does.
+  bool Describes(const ClientCall& call) const override { return call.routing->outside_pool != nullptr; }
   void Finish(ClientCall& call, absl::Status status);
+  void EndWaited(ClientCall& call, absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndWaited(ClientCall& call, CallPhase phase, absl::Status why);
+  CallPhase PhaseOfWaiting() const ABSL_LOCKS_EXCLUDED(mutex_);
   void ReturnCalls(const std::vector<ClientCall*>& calls, const absl::Status& why);
 
   // Connections.
@@ -211,8 +216,9 @@ class ConnectionPool final : public std::enable_shared_from_this<ConnectionPool>
   size_t active_ ABSL_GUARDED_BY(mutex_) = 0;
   bool growing_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status last_error_ ABSL_GUARDED_BY(mutex_);
-  // Not OK: closed, and why.
+  // Not OK: closed, and why; and how far calls that waited had come then.
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);
+  CallPhase closed_in_ ABSL_GUARDED_BY(mutex_) = CallPhase::kConnect;
 
   // Belong to the loop.
   ParkedCalls parked_;

@@ -8,6 +8,7 @@
 #include "absl/random/distributions.h"
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/connection_pool.h"
+#include "ferry/transport/error_number.h"
 
 namespace ferry {
 namespace {
@@ -87,9 +88,11 @@ void ConnectionPool::EndTurnedAway(const absl::Status& why) {
   });
   for (const ClientCall* call : ended) Unpark(*call);
   for (ClientCall* call : ended) {
-    Finish(*call, absl::UnavailableError(absl::StrCat(std::string(why.message()), ", turned away ",
-                                                      call->turned_away, " times, limit is ",
-                                                      Endpoint::kMaxTurnedAway)));
+    EndWaited(*call, CallPhase::kHandshake,
+              transport::WithErrorNumber(absl::UnavailableError(absl::StrCat(
+                                             std::string(why.message()), ", turned away ", call->turned_away,
+                                             " times, limit is ", Endpoint::kMaxTurnedAway)),
+                                         transport::ErrorNumberOf(why)));
   }
 }
 
@@ -266,9 +269,11 @@ void ConnectionPool::OnTimer() {
   while (ClientCall* const call = parked_.TakeExpired(loop_.now())) {
     Unpark(*call);
     const absl::Status why = ready() ? absl::UnavailableError("every connection is in use") : last_error();
-    Finish(*call, absl::DeadlineExceededError(absl::StrCat("the deadline of ", call->method->full_name,
-                                                           " passed before it could be sent",
-                                                           why.ok() ? "" : ": ", why.message())));
+    EndWaited(*call, transport::WithErrorNumber(
+                         absl::DeadlineExceededError(absl::StrCat(
+                             "the deadline of ", call->method->full_name, " passed before it could be sent",
+                             why.ok() ? "" : ": ", std::string(why.message()))),
+                         transport::ErrorNumberOf(why)));
   }
   if (closed().ok()) {
     LeaveIdle();

@@ -136,6 +136,8 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
     transport::MutexLock lock(mutex_);
     return state_ == State::kBackoff && turned_away_;
   }
+  // What calls that cannot be sent wait for, or have last waited for. Thread-safe.
+  CallPhase PhaseOfWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
   // How many calls the server allows at once; 0 if it is not connected. On the loop.
   size_t max_calls() const { return ready_session_ != nullptr ? ready_session_->max_calls() : 0; }
 
@@ -181,7 +183,6 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   void OnTurnedAway(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
   void EndReturned(ClientCall& call, absl::Status why);
   void EndWaited(ClientCall& call, absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
-  CallPhase PhaseOfWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
   static std::string HistoryOf(const ClientCall& call);
   absl::Status PrepareAgain(ClientCall& call, const absl::Status& why);
   void TellWatcher(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);

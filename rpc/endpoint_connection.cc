@@ -139,7 +139,7 @@ void Endpoint::ReturnCalls(const std::vector<ClientCall*>& calls, const absl::St
   if (const std::shared_ptr<Watcher> watcher = options_.watcher.lock()) {
     return watcher->OnCallsReturned(calls, why);
   }
-  for (ClientCall* call : calls) call->End(why);
+  for (ClientCall* call : calls) EndReturned(*call, why);
 }
 
 void Endpoint::OnConnectFailed(const absl::Status& why, CallPhase phase) {
@@ -183,6 +183,7 @@ void Endpoint::OnTurnedAway(const absl::Status& why) {
     hurried_ = false;
     // One that goes on so is no better than one that cannot be connected to.
     turned_away_ = failures_in_a_row_ < kMaxTurnedAway;
+    failed_in_ = CallPhase::kHandshake;
     retry_at_ = loop_.now() + wait;
     last_error_ = Unavailable(why);
     for (ClientCall* call : waiting_) {

@@ -214,6 +214,7 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   bool HasOther(const FleetMember& member) const;
   void SetOut(ClientCall& call, std::shared_ptr<FleetMember> member, transport::Instant now);
   void OnAttemptEnd(ClientCall& call, absl::Status status) override;
+  bool Describes(const ClientCall& /*call*/) const override { return true; }
   void OnFailedAttempt(ClientCall& call, const FleetMember& member, absl::Status status);
   void CountEnd(FleetMember& member, const ClientCall& call, const absl::Status& status);
   bool MayRepeat(const ClientCall& call, const absl::Status& status);

@@ -50,7 +50,7 @@ absl::Status WithFailure(CallFailure failure, absl::Status status) {
 
 void EndUnanswered(ClientCall& call, const Unanswered& how, absl::Status why) {
   call.phase = how.phase.value_or(CallPhase::kQueue);
-  if (call.router != nullptr) return call.End(std::move(why));
+  if (call.router != nullptr && call.router->Describes(call)) return call.End(std::move(why));
   CallFailure failure;
   failure.set_execution(ProtoOf(call.execution));
   if (how.phase.has_value()) failure.set_phase(ProtoOf(*how.phase));

@@ -22,9 +22,9 @@ struct Unanswered {
   bool sent = false;
 };
 
-// Ends `call` with `why`, which is not OK; whether it may have been executed is in it. A router is told the
-// same, and how far the call had come; to the status of a call without one that is added as a CallFailure.
-// As ClientCall::End.
+// Ends `call` with `why`, which is not OK; whether it may have been executed is in it. A router that
+// describes failures is told the same, and how far the call had come; to the status of other calls that is
+// added as a CallFailure. As ClientCall::End.
 void EndUnanswered(ClientCall& call, const Unanswered& how, absl::Status why);
 
 // As CallFailure has them.

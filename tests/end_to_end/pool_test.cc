@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -17,8 +18,11 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/cord.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "ferry/rpc/call_failure.h"
 #include "ferry/rpc/channel.h"
 #include "ferry/rpc/connection_stats.h"
 #include "ferry/rpc/pool_options.h"
@@ -210,6 +214,22 @@ TEST_F(PoolTest, AMinimumIsConnectedBeforeAnyCall) {
                                                   [](const auto& c) { return c.state == State::kReady; });
   }));
   EXPECT_EQ(host_.calls(), 0);
+}
+
+TEST_F(PoolTest, ACallThatFailsSaysWhatIsKnownOfIt) {
+  Connect({.max_connections = 2});
+  host_.Stop();
+  const absl::Status status = ConformanceStub(*channel_).EchoInline(Message()).status();
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+  const CallFailure failure = FailureOf(status).value_or(CallFailure());
+  EXPECT_EQ(failure.errno_value(), ECONNREFUSED);
+  EXPECT_EQ(failure.phase(), CallFailure::CONNECT);
+  EXPECT_EQ(failure.execution(), CallFailure::NOT_SENT);
+  EXPECT_EQ(failure.peer(), host_.address());
+  // Nothing else is left in it.
+  int payloads = 0;
+  status.ForEachPayload([&](absl::string_view, const absl::Cord&) { ++payloads; });
+  EXPECT_EQ(payloads, 1);
 }
 
 TEST_F(PoolTest, TheChannelMayBeDestroyedInACallback) {

@@ -1,4 +1,6 @@
-// What the status of a call to one server says when the server has not ended it.
+// What the status of a call to one server says when the server has not ended it: over one connection, and
+// over a pool of several.
+#include <cerrno>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -10,9 +12,12 @@
 #include "absl/strings/cord.h"
 #include "absl/time/time.h"
 #include "ferry/rpc/call_failure.h"
+#include "ferry/rpc/connection_pool.h"
 #include "ferry/rpc/endpoint.h"
+#include "ferry/rpc/server_target.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/clock.h"
+#include "ferry/transport/error_number.h"
 #include "ferry/transport/event_loop.h"
 #include "ferry/transport/frame.h"
 #include "gmock/gmock.h"
@@ -35,17 +40,17 @@ using transport::FrameType;
 
 constexpr absl::Duration kTimeout = absl::Seconds(1);
 
-class UnansweredTest : public testing::Test {
+class UnansweredTest : public testing::TestWithParam<bool> {
  protected:
   ~UnansweredTest() override {
-    test::RunIn(*loop_, [this] { endpoint_->Close(absl::CancelledError("the test ends")); });
+    test::RunIn(*loop_, [this] { target_->Close(absl::CancelledError("the test ends")); });
   }
 
   TestCall& Start(const MethodDescriptor& method = test::kEchoMethod,
                   absl::Duration timeout = absl::InfiniteDuration()) {
     TestCall& call = calls_.emplace_back("hello", clock_.Now() + timeout);
     call.method = &method;
-    endpoint_->Start(call, call.request, call.request.ByteSizeLong());
+    target_->Start(call, call.request, call.request.ByteSizeLong());
     loop_->RunUntilIdle();
     return call;
   }
@@ -74,16 +79,26 @@ class UnansweredTest : public testing::Test {
     EXPECT_EQ(call.failure->attempt_count(), attempts);
   }
 
+  std::shared_ptr<ServerTarget> Create() {
+    const Endpoint::Options options{.name = "greeter:80", .max_waiting_calls = 2};
+    auto connector = std::make_unique<ScriptedConnector>(script_);
+    if (!GetParam()) return Endpoint::Create(options, *loop_, std::move(connector));
+    return ConnectionPool::Create({.pool = {.max_connections = 2}, .endpoint = options, .seed = 1}, *loop_,
+                                  std::move(connector));
+  }
+
   transport::ManualClock clock_;
   std::deque<TestCall> calls_;
   ScriptedConnector::Script script_;
   std::unique_ptr<transport::EventLoop> loop_ = test::NewLoop({.clock = &clock_});
-  std::shared_ptr<Endpoint> endpoint_ = Endpoint::Create(
-      {.name = "greeter:80", .max_waiting_calls = 2}, *loop_, std::make_unique<ScriptedConnector>(script_));
+  std::shared_ptr<ServerTarget> target_ = Create();
   std::unique_ptr<RawPeer> peer_;
 };
 
-TEST_F(UnansweredTest, NobodyListens) {
+// A pool sends nothing before a server has introduced itself.
+class UnansweredEarlyTest : public UnansweredTest {};
+
+TEST_P(UnansweredTest, NobodyListens) {
   script_.failures = 1000;
   Expect(Start(), StatusCode::kUnavailable, CallFailure::CONNECT, CallFailure::NOT_SENT, 0);
   EXPECT_EQ(calls_.back().failure->peer(), "greeter:80");
@@ -91,28 +106,28 @@ TEST_F(UnansweredTest, NobodyListens) {
   Expect(Start(), StatusCode::kUnavailable, CallFailure::CONNECT, CallFailure::NOT_SENT, 0);
 }
 
-TEST_F(UnansweredTest, TheDeadlinePassesWhileConnecting) {
+TEST_P(UnansweredTest, TheDeadlinePassesWhileConnecting) {
   script_.hang = true;
   TestCall& call = Start(test::kEchoMethod, kTimeout);
   Advance(kTimeout);
   Expect(call, StatusCode::kDeadlineExceeded, CallFailure::CONNECT, CallFailure::NOT_SENT, 0);
 }
 
-TEST_F(UnansweredTest, TheDeadlinePassesBeforeTheServerIntroducesItself) {
+TEST_P(UnansweredTest, TheDeadlinePassesBeforeTheServerIntroducesItself) {
   TestCall& call = Start(test::kEchoMethod, kTimeout);
   Accept();
   Advance(kTimeout);
   Expect(call, StatusCode::kDeadlineExceeded, CallFailure::HANDSHAKE, CallFailure::NOT_SENT, 0);
 }
 
-TEST_F(UnansweredTest, AServerThatNeverIntroducesItselfMayHaveExecutedWhatWasSentEarly) {
+TEST_P(UnansweredEarlyTest, AServerThatNeverIntroducesItselfMayHaveExecutedWhatWasSentEarly) {
   TestCall& call = Start(test::kIdempotentEchoMethod, kTimeout);
   Accept();
   Advance(kTimeout);
   Expect(call, StatusCode::kDeadlineExceeded, CallFailure::HANDSHAKE, CallFailure::MAYBE_EXECUTED, 1);
 }
 
-TEST_F(UnansweredTest, ServersThatEndConnectionsAtOnce) {
+TEST_P(UnansweredTest, ServersThatEndConnectionsAtOnce) {
   TestCall& call = Start();
   for (int i = 0; i < Endpoint::kMaxTurnedAway && !call.ended; ++i) {
     while (script_.far_ends.empty()) Advance(absl::Seconds(1));
@@ -123,7 +138,7 @@ TEST_F(UnansweredTest, ServersThatEndConnectionsAtOnce) {
   Expect(call, StatusCode::kUnavailable, CallFailure::HANDSHAKE, CallFailure::NOT_SENT, 0);
 }
 
-TEST_F(UnansweredTest, EarlyRequestsThatWereSentAgainAreCounted) {
+TEST_P(UnansweredEarlyTest, EarlyRequestsThatWereSentAgainAreCounted) {
   TestCall& call = Start(test::kIdempotentEchoMethod);
   for (int i = 0; i < Endpoint::kMaxTurnedAway && !call.ended; ++i) {
     while (script_.far_ends.empty()) Advance(absl::Seconds(1));
@@ -141,7 +156,7 @@ TEST_F(UnansweredTest, EarlyRequestsThatWereSentAgainAreCounted) {
   EXPECT_EQ(call.failure.value_or(CallFailure()).execution(), CallFailure::MAYBE_EXECUTED);
 }
 
-TEST_F(UnansweredTest, TheDeadlinePassesWhileTheConnectionIsFull) {
+TEST_P(UnansweredTest, TheDeadlinePassesWhileTheConnectionIsFull) {
   TestCall& first = Start();
   Greet({.max_streams = 2});
   TestCall& second = Start(test::kEchoMethod, kTimeout);
@@ -150,14 +165,14 @@ TEST_F(UnansweredTest, TheDeadlinePassesWhileTheConnectionIsFull) {
   EXPECT_FALSE(first.ended);
 }
 
-TEST_F(UnansweredTest, TooManyCallsWait) {
+TEST_P(UnansweredTest, TooManyCallsWait) {
   script_.hang = true;
   Start();
   Start();
   Expect(Start(), StatusCode::kResourceExhausted, CallFailure::CONNECT, CallFailure::NOT_SENT, 0);
 }
 
-TEST_F(UnansweredTest, NoAnswerComesBeforeTheDeadline) {
+TEST_P(UnansweredTest, NoAnswerComesBeforeTheDeadline) {
   TestCall& call = Start(test::kEchoMethod, kTimeout);
   Greet();
   Advance(kTimeout);
@@ -165,7 +180,7 @@ TEST_F(UnansweredTest, NoAnswerComesBeforeTheDeadline) {
   EXPECT_EQ(call.failure->peer(), "in-process");
 }
 
-TEST_F(UnansweredTest, APartOfTheAnswerHasCome) {
+TEST_P(UnansweredTest, APartOfTheAnswerHasCome) {
   TestCall& call = Start(test::kEchoMethod, kTimeout);
   const std::optional<ReceivedFrame> request = Greet().TakeFrame();
   ASSERT_TRUE(request.has_value());
@@ -176,7 +191,7 @@ TEST_F(UnansweredTest, APartOfTheAnswerHasCome) {
   Expect(call, StatusCode::kDeadlineExceeded, CallFailure::READING, CallFailure::MAYBE_EXECUTED, 1);
 }
 
-TEST_F(UnansweredTest, TheServerGoesAway) {
+TEST_P(UnansweredTest, TheServerGoesAway) {
   TestCall& call = Start();
   Greet().Close();
   loop_->RunUntilIdle();
@@ -184,23 +199,66 @@ TEST_F(UnansweredTest, TheServerGoesAway) {
   EXPECT_THAT(std::string(call.status.message()), HasSubstr("; the call may have been executed"));
 }
 
-TEST_F(UnansweredTest, TheCallerCancelsBeforeAndAfterSending) {
+TEST_P(UnansweredTest, TheCallerCancelsBeforeAndAfterSending) {
   TestCall& waiting = Start();
-  test::RunIn(*loop_, [&] { endpoint_->CancelCall(waiting, absl::CancelledError("not wanted")); });
+  test::RunIn(*loop_, [&] { target_->CancelCall(waiting, absl::CancelledError("not wanted")); });
   Expect(waiting, StatusCode::kCancelled, CallFailure::HANDSHAKE, CallFailure::NOT_SENT, 0);
   TestCall& sent = Start();
   Greet();
-  test::RunIn(*loop_, [&] { endpoint_->CancelCall(sent, absl::CancelledError("not wanted")); });
+  test::RunIn(*loop_, [&] { target_->CancelCall(sent, absl::CancelledError("not wanted")); });
   Expect(sent, StatusCode::kCancelled, CallFailure::SENT, CallFailure::MAYBE_EXECUTED, 1);
 }
 
-TEST_F(UnansweredTest, ClosingTellsHowFarCallsHadCome) {
+TEST_P(UnansweredTest, ClosingTellsHowFarCallsHadCome) {
   TestCall& call = Start();
-  test::RunIn(*loop_, [this] { endpoint_->Close(absl::CancelledError("closed")); });
+  test::RunIn(*loop_, [this] { target_->Close(absl::CancelledError("closed")); });
   Expect(call, StatusCode::kCancelled, CallFailure::HANDSHAKE, CallFailure::NOT_SENT, 0);
 }
 
-TEST_F(UnansweredTest, AnAnswerSaysAllByItself) {
+TEST_P(UnansweredTest, ACallThatIsNotStartedSaysSo) {
+  TestCall& call = calls_.emplace_back();
+  target_->FailLater(call, absl::InvalidArgumentError("metadata is malformed"));
+  loop_->RunUntilIdle();
+  Expect(call, StatusCode::kInvalidArgument, CallFailure::PHASE_UNSPECIFIED, CallFailure::NOT_SENT, 0);
+  EXPECT_EQ(call.failure->peer(), "greeter:80");
+}
+
+TEST_P(UnansweredTest, TheErrorNumberIsInTheFailureAlone) {
+  script_.failures = 1000;
+  script_.failure = transport::WithErrorNumber(absl::UnavailableError("nobody listens there"), ECONNREFUSED);
+  TestCall& call = Start();
+  Expect(call, StatusCode::kUnavailable, CallFailure::CONNECT, CallFailure::NOT_SENT, 0);
+  EXPECT_EQ(call.failure->errno_value(), ECONNREFUSED);
+  EXPECT_EQ(call.status, absl::UnavailableError("nobody listens there"));
+}
+
+TEST_P(UnansweredTest, TheErrorNumberIsKeptForCallsWhoseDeadlinePassesMeanwhile) {
+  script_.failures = 1000;
+  script_.failure = transport::WithErrorNumber(absl::UnavailableError("nobody listens there"), ECONNREFUSED);
+  TestCall& call = calls_.emplace_back("hello", clock_.Now() + absl::Milliseconds(1));
+  call.wait_for_ready = true;
+  target_->Start(call, call.request, call.request.ByteSizeLong());
+  loop_->RunUntilIdle();
+  Advance(absl::Milliseconds(1));
+  Expect(call, StatusCode::kDeadlineExceeded, CallFailure::CONNECT, CallFailure::NOT_SENT, 0);
+  EXPECT_EQ(call.failure->errno_value(), ECONNREFUSED);
+  EXPECT_EQ(transport::ErrorNumberOf(call.status), 0);
+}
+
+TEST_P(UnansweredTest, AServerThatLetsNoCallInHasAnswered) {
+  TestCall& call = Start();
+  const std::optional<ReceivedFrame> request = Greet().TakeFrame();
+  ASSERT_TRUE(request.has_value());
+  peer_->Send(test::EncodeHeadFrame(
+      FrameType::kStatus,
+      EncodeStatusHead({.status = absl::ResourceExhaustedError("the queue is full"), .not_executed = true},
+                       16384),
+      request->header.stream, transport::kEndStream));
+  EXPECT_EQ(call.status, absl::ResourceExhaustedError("the queue is full"));
+  EXPECT_FALSE(call.failure.has_value());
+}
+
+TEST_P(UnansweredTest, AnAnswerSaysAllByItself) {
   TestCall& call = Start();
   const std::optional<ReceivedFrame> request = Greet().TakeFrame();
   ASSERT_TRUE(request.has_value());
@@ -216,6 +274,10 @@ TEST_F(UnansweredTest, AnAnswerSaysAllByItself) {
   EXPECT_FALSE(call.failure.has_value()) << "it would say that this call was not executed";
   EXPECT_TRUE(call.status.GetPayload("type.googleapis.com/other").has_value());
 }
+
+INSTANTIATE_TEST_SUITE_P(Targets, UnansweredTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "Pool" : "Endpoint"; });
+INSTANTIATE_TEST_SUITE_P(Targets, UnansweredEarlyTest, testing::Values(false));
 
 }  // namespace
 }  // namespace ferry

@@ -24,8 +24,9 @@ namespace ferry::test {
 class ScriptedConnector final : public transport::Connector {
  public:
   struct Script {
-    // How many attempts fail from now on.
+    // How many attempts fail from now on, and how.
     int failures = 0;
+    absl::Status failure = absl::UnavailableError("nobody listens there");
     // Attempts neither fail nor succeed.
     bool hang = false;
     // When each attempt began.
@@ -56,7 +57,7 @@ class ScriptedConnector final : public transport::Connector {
   absl::StatusOr<std::unique_ptr<transport::ByteStream>> Result() {
     if (script_.failures > 0) {
       --script_.failures;
-      return absl::UnavailableError("nobody listens there");
+      return script_.failure;
     }
     transport::MemoryStreamPair pair = transport::MemoryStreamPair::Create();
     script_.far_ends.push_back(std::move(pair.second));
