@@ -167,10 +167,14 @@ bool ConnectionPool::has_usable() const {
 
 bool ConnectionPool::failing() {
   transport::MutexLock lock(mutex_);
-  return !connections_.empty() &&
-         std::all_of(connections_.begin(), connections_.end(), [](const auto& connection) {
-           return !connection->usable && connection->endpoint->failing();
-         });
+  bool any = false;
+  for (const std::shared_ptr<PooledConnection>& connection : connections_) {
+    // Those that leave are not made again, and so never fail.
+    if (connection->leaving) continue;
+    if (connection->usable || !connection->endpoint->failing()) return false;
+    any = true;
+  }
+  return any;
 }
 
 absl::Status ConnectionPool::last_error() {
@@ -252,8 +256,8 @@ void ConnectionPool::EndHopeless() {
   if (watched_) {
     hopeless = parked_.TakeAll();
   } else {
-    const Connections all = All();
-    if (all.empty() || std::any_of(all.begin(), all.end(), [](const auto& connection) {
+    const Connections active = Active();
+    if (active.empty() || std::any_of(active.begin(), active.end(), [](const auto& connection) {
           return !connection->endpoint->refusing();
         })) {
       return;

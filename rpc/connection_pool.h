@@ -136,7 +136,7 @@ class ConnectionPool final : public std::enable_shared_from_this<ConnectionPool>
   void ConnectSoon() override;
   // Whether one connection is ready.
   bool ready() const override ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether every connection is failing.
+  // Whether every connection is failing, of those that do not leave.
   bool failing() override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status last_error() override ABSL_LOCKS_EXCLUDED(mutex_);
 

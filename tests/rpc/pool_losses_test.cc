@@ -128,6 +128,22 @@ TEST_F(ConnectionPoolTest, ACallWhoseRequestWasWrittenEndsWithItsConnection) {
   EXPECT_EQ(call.execution, Execution::kMaybeExecuted);
 }
 
+// A connection that was replaced for its age still has a call, and the server is gone for new ones.
+TEST_F(ConnectionPoolTest, CallsFailAlthoughAnOldConnectionEndsItsOwn) {
+  Create({.max_age = absl::Minutes(1), .max_age_jitter = 0});
+  TestCall& old = Start();
+  Greet(0);
+  ASSERT_EQ(CallsOn(0), 1u);
+  Advance(absl::Minutes(1));
+  Greet(1);
+  script_.failures = 1000;
+  Lose(1);
+  EXPECT_EQ(Start().status.code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(pool_->failing());
+  Answer(0);
+  EXPECT_EQ(old.status, absl::OkStatus());
+}
+
 // ---------------------------------------------------------------- One of several servers
 
 // A Log is what a watcher was told.
