@@ -49,9 +49,9 @@ size_t ConnectionPool::NeededFor(size_t calls) const {
   return std::clamp(needed, min_connections_, options_.pool.max_connections);
 }
 
-// A connection that takes one more call, which is counted on it: the least busy of the first that the calls
-// need, so that those beyond have none and can be closed. Null if there is none.
-std::shared_ptr<PooledConnection> ConnectionPool::TakeConnection() {
+// A connection that takes one more call: the least busy of the first that the calls need, so that those
+// beyond have none and can be closed. Null if there is none.
+std::shared_ptr<PooledConnection> ConnectionPool::FindConnection() const {
   if (options_.pool.exclusive && in_flight_ >= options_.pool.max_connections) return nullptr;
   size_t looked_at = 0;
   const size_t needed = NeededFor(in_flight_ + 1);
@@ -61,10 +61,16 @@ std::shared_ptr<PooledConnection> ConnectionPool::TakeConnection() {
     if (best == nullptr || connection->in_flight < (*best)->in_flight) best = &connection;
     if (++looked_at == needed) break;
   }
-  if (best == nullptr) return nullptr;
-  ++(*best)->in_flight;
+  return best == nullptr ? nullptr : *best;
+}
+
+// The same, and the call is counted on it.
+std::shared_ptr<PooledConnection> ConnectionPool::TakeConnection() {
+  std::shared_ptr<PooledConnection> connection = FindConnection();
+  if (connection == nullptr) return nullptr;
+  ++connection->in_flight;
   ++in_flight_;
-  return *best;
+  return connection;
 }
 
 // OK if a request of `size` bytes may wait.
@@ -134,11 +140,17 @@ void ConnectionPool::Start(ClientCall& call, const google::protobuf::MessageLite
   }
   const std::shared_ptr<ConnectionPool> self = shared_from_this();
   if (!may_wait.ok()) {
-    return loop_.Post(
-        [self, &call, why = std::move(may_wait)]() mutable { self->EndWaited(call, std::move(why)); });
+    return RefuseLater(call, std::move(may_wait));
   }
   KeepRequest(call, request, size, loop_.blocks().pool());
   loop_.Post([self, &call] { self->Arrive(call); });
+}
+
+// Ends a call that may not wait.
+void ConnectionPool::RefuseLater(ClientCall& call, absl::Status why) {
+  loop_.Post([self = shared_from_this(), &call, why = std::move(why)]() mutable {
+    self->EndWaited(call, std::move(why));
+  });
 }
 
 void ConnectionPool::FailLater(ClientCall& call, absl::Status why) {
@@ -195,15 +207,19 @@ void ConnectionPool::Arrive(ClientCall& call) {
   Settle();
 }
 
-void ConnectionPool::StartAgain(ClientCall& call) {
+void ConnectionPool::StartAgain(ClientCall& call, bool admitted) {
   loop_.AssertInLoop();
   Enlist(call);
   bool can_send;
+  absl::Status may_wait;
   {
     transport::MutexLock lock(mutex_);
-    CountWaiting(call.request_size);
+    const bool has_room = waiting_calls_ == 0 && FindConnection() != nullptr;
+    if (!admitted && !has_room && closed_.ok()) may_wait = CheckMayWait(call.request_size);
+    if (may_wait.ok()) CountWaiting(call.request_size);
     can_send = has_usable();
   }
+  if (!may_wait.ok()) return RefuseLater(call, std::move(may_wait));
   parked_.AddWaiting(call);
   if (can_send) return Pump();
   // It is given back, but not inside of who is to get it.
@@ -236,7 +252,7 @@ void ConnectionPool::Pump() {
     ClientCall* const call = parked_.TakeWaiting();
     Unpark(*call);
     call->routing->connection = connection;
-    connection->endpoint->StartAgain(*call);
+    connection->endpoint->StartAgain(*call, /*admitted=*/true);
   }
   pumping_ = false;
   bool grow;

@@ -130,7 +130,7 @@ class ConnectionPool final : public std::enable_shared_from_this<ConnectionPool>
   transport::EventLoop& loop() const override { return loop_; }
   const WireSettings& settings() const override { return options_.endpoint.session.settings; }
 
-  void StartAgain(ClientCall& call) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void StartAgain(ClientCall& call, bool admitted) override ABSL_LOCKS_EXCLUDED(mutex_);
   // Makes min_connections.
   void KeepConnected() override { Settle(); }
   void ConnectSoon() override;
@@ -149,11 +149,13 @@ class ConnectionPool final : public std::enable_shared_from_this<ConnectionPool>
   // Calls.
   void Enlist(ClientCall& call);
   size_t NeededFor(size_t calls) const;
+  std::shared_ptr<PooledConnection> FindConnection() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::shared_ptr<PooledConnection> TakeConnection() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckMayWait(size_t size) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckNotFull() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool has_usable() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool WantsToGrow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RefuseLater(ClientCall& call, absl::Status why);
   void Arrive(ClientCall& call);
   void CountWaiting(size_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Unpark(const ClientCall& call) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -109,15 +109,19 @@ void Endpoint::ReturnLater(ClientCall& call) {
   });
 }
 
-void Endpoint::StartAgain(ClientCall& call) {
+void Endpoint::StartAgain(ClientCall& call, bool admitted) {
   loop_.AssertInLoop();
   bool ready;
+  absl::Status may_wait;
   {
     transport::MutexLock lock(mutex_);
     ready = state_ == State::kReady;
-    if (ready) Remember(call, /*at_front=*/false);
+    // Where none waits this one need not either.
+    if (ready && !admitted && !waiting_.empty()) may_wait = CheckMayWait(call, call.request_size);
+    if (ready && may_wait.ok()) Remember(call, /*at_front=*/false);
   }
   if (!ready) return ReturnLater(call);
+  if (!may_wait.ok()) return RefuseLater(call, std::move(may_wait), CallPhase::kQueue);
   Pump();
 }
 

@@ -106,7 +106,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
 
   void AppendConnections(std::vector<ConnectionStats>& to) override ABSL_LOCKS_EXCLUDED(mutex_);
 
-  void StartAgain(ClientCall& call) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void StartAgain(ClientCall& call, bool admitted) override ABSL_LOCKS_EXCLUDED(mutex_);
 
   // For one with a Watcher.
   void KeepConnected() override;

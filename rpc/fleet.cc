@@ -326,9 +326,10 @@ void Fleet::SendAgain(ClientCall& call, const absl::Status& why) {
   }
   const std::shared_ptr<FleetMember> member = PickNext(call, now);
   if (member == nullptr) return Park(call, why);
+  const bool admitted = call.routing->admitted || call.routing->attempts > 0;
   SetOut(call, member, now);
   if (ABSL_PREDICT_FALSE(call.routing->rules.hedge())) BeginHedging(call);
-  member->endpoint().StartAgain(call);
+  member->endpoint().StartAgain(call, admitted);
 }
 
 void Fleet::Finish(ClientCall& call, absl::Status status) {

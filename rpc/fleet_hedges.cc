@@ -66,7 +66,7 @@ void Fleet::OnHedgeDue(ClientCall& call) {
   SetOut(attempt, member, now);
   call.routing->attempts = attempt.routing->attempts;
   ArmHedge(*hedged);
-  member->endpoint().StartAgain(attempt);
+  member->endpoint().StartAgain(attempt, /*admitted=*/false);
 }
 
 // One of the attempts at a call has ended, or was given back without having been sent.

@@ -29,8 +29,10 @@ class ServerTarget : public CallTarget {
     virtual void OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) = 0;
   };
 
-  // Sends a call whose request is kept with it. On the loop.
-  virtual void StartAgain(ClientCall& call) = 0;
+  // Sends a call whose request is kept with it. One that was `admitted`, since it was sent or has waited
+  // before, is held to no limit of what may wait; another ends, later, with RESOURCE_EXHAUSTED where Start
+  // would have it end so. On the loop.
+  virtual void StartAgain(ClientCall& call, bool admitted) = 0;
   // Connects, and again whenever a connection is lost. On the loop.
   virtual void KeepConnected() = 0;
   // A call wants a connection: if it waits to be tried again, that is soon now. On the loop.

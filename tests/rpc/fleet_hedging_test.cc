@@ -15,7 +15,9 @@
 #include "absl/time/time.h"
 #include "ferry/rpc/call_failure.pb.h"
 #include "ferry/rpc/call_options.h"
+#include "ferry/rpc/endpoint.h"
 #include "ferry/rpc/fleet.h"
+#include "ferry/rpc/pool_options.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/rpc/wire.pb.h"
 #include "ferry/transport/clock.h"
@@ -82,6 +84,8 @@ class FleetHedgingTest : public testing::Test {
   void Connect(const RetryPolicy& retry = {.hedge_delay = kDelay}, const RetryBudget::Options& budget = {}) {
     absl::StatusOr<std::shared_ptr<Fleet>> fleet =
         Fleet::Create({.name = "greeters",
+                       .endpoint = endpoint_options_,
+                       .pool = pool_options_,
                        .balancing = {.policy = BalancingPolicy::kPickFirst},
                        .retry_budget = budget,
                        .retry = retry,
@@ -101,10 +105,11 @@ class FleetHedgingTest : public testing::Test {
     for (size_t i = 0; i < kServers; ++i) Greet(i);
   }
   void Greet(size_t i) {
+    // Of its last connection.
     peers_[i] =
         std::make_unique<RawPeer>(std::move(scripts_[i].far_ends.back()), [this] { loop_->RunUntilIdle(); });
     scripts_[i].far_ends.clear();
-    peers_[i]->Send(test::Preface() + test::EncodeSettingsFrame());
+    peers_[i]->Send(test::Preface() + test::EncodeSettingsFrame(settings_[i]));
     EXPECT_TRUE(peers_[i]->TakePreface());
     EXPECT_EQ(peers_[i]->TakeFrame().value_or(ReceivedFrame()).header.type, FrameType::kSettings);
   }
@@ -161,6 +166,9 @@ class FleetHedgingTest : public testing::Test {
   transport::ManualClock clock_;
   std::unique_ptr<transport::EventLoop> loop_ = test::NewLoop({.clock = &clock_});
   test::ManualNames names_;
+  Endpoint::Options endpoint_options_;
+  PoolOptions pool_options_;
+  std::array<WireSettings, kServers> settings_;
   std::array<ScriptedConnector::Script, kServers> scripts_;
   std::array<std::unique_ptr<RawPeer>, kServers> peers_;
   std::deque<TestCall> calls_;
@@ -525,6 +533,64 @@ TEST_F(FleetHedgingTest, ACallThatWaitsForAServerIsHedgedWhenItIsSent) {
   const ReceivedFrame second = TakeRequest(2);
   EXPECT_EQ(AttemptOf(second), 2);
   peers_[2]->Send(Answer(second, "x"));
+  EXPECT_EQ(call.status, absl::OkStatus());
+}
+
+// ---------------------------------------------------------------- What a server's connections let in
+
+TEST_F(FleetHedgingTest, AFirstAttemptIsRefusedWhereTooManyCallsWait) {
+  endpoint_options_.max_waiting_calls = 1;
+  settings_[0].max_streams = 2;
+  Connect();
+  TestCall& sent = Start();
+  TestCall& waiting = Start();
+  TakeRequest(0);
+  TestCall& refused = Start();
+  EXPECT_EQ(refused.status, absl::ResourceExhaustedError("1 calls wait to be sent, limit is 1"));
+  EXPECT_FALSE(sent.ended);
+  EXPECT_FALSE(waiting.ended);
+}
+
+TEST_F(FleetHedgingTest, AFirstAttemptIsRefusedWhereTooManyCallsWaitForAConnection) {
+  endpoint_options_.max_waiting_calls = 1;
+  pool_options_ = {.exclusive = true};
+  Connect();
+  TestCall& sent = Start();
+  TestCall& waiting = Start();
+  TakeRequest(0);
+  TestCall& refused = Start();
+  EXPECT_EQ(refused.status, absl::ResourceExhaustedError("1 calls wait for a connection, limit is 1"));
+  EXPECT_FALSE(sent.ended);
+  EXPECT_FALSE(waiting.ended);
+}
+
+TEST_F(FleetHedgingTest, AFirstAttemptIsRefusedWhereEveryConnectionIsInUse) {
+  pool_options_ = {.exclusive = true, .when_full = PoolOptions::WhenFull::kFail};
+  Connect();
+  TestCall& sent = Start();
+  TakeRequest(0);
+  EXPECT_EQ(Start().status.code(), StatusCode::kResourceExhausted);
+  EXPECT_FALSE(sent.ended);
+}
+
+TEST_F(FleetHedgingTest, AFurtherAttemptIsRefusedWhereTooManyCallsWait) {
+  endpoint_options_.max_waiting_calls = 1;
+  settings_[1].max_streams = 2;
+  Connect();
+  Start();
+  Start();
+  TestCall& call = Start();
+  const std::vector<ReceivedFrame> first = peers_[0]->TakeFrames();
+  ASSERT_EQ(first.size(), 3u);
+  // One is sent, one waits.
+  Advance(kDelay);
+  EXPECT_THAT(Types(1), ElementsAre(FrameType::kRequest));
+  EXPECT_EQ(fleet_->hedges(), 3u);
+  Advance(kDelay);
+  EXPECT_THAT(Types(2), ElementsAre(FrameType::kRequest, FrameType::kRequest))
+      << "the third is hedged no more";
+  EXPECT_FALSE(call.ended);
+  peers_[0]->Send(Answer(first[2], "x"));
   EXPECT_EQ(call.status, absl::OkStatus());
 }
 

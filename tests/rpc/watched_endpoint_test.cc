@@ -228,7 +228,7 @@ TEST_F(WatchedEndpointTest, SendsACallThatWasGivenBack) {
   call.request_size = call.request.ByteSizeLong();
   call.request_block = loop_->blocks().pool().Allocate(call.request_size);
   ASSERT_TRUE(call.request.SerializeToArray(call.request_block.data(), static_cast<int>(call.request_size)));
-  InLoop([&] { endpoint_->StartAgain(call); });
+  InLoop([&] { endpoint_->StartAgain(call, /*admitted=*/true); });
   EXPECT_THAT(log_->returned, IsEmpty());
   const std::optional<test::ReceivedFrame> frame = peer.TakeFrame();
   ASSERT_TRUE(frame.has_value());
