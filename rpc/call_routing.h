@@ -67,6 +67,7 @@ struct CallRouting {
     if (!cancelled.ok()) cancelled = absl::OkStatus();
     connection = nullptr;
     outside_pool = nullptr;
+    given_back = false;
     hedged = nullptr;
   }
 
@@ -104,6 +105,8 @@ struct CallRouting {
   // In a pool: the connection that the call is on, and the router that the pool has taken the place of.
   std::shared_ptr<PooledConnection> connection;
   CallRouter* outside_pool = nullptr;
+  // In a pool: one of its connections has given the call back, which waits for another.
+  bool given_back = false;
   // What the call shares with its further attempts; null unless it is hedged.
   std::shared_ptr<HedgedCall> hedged;
 };

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/resend.h"
 #include "ferry/rpc/unanswered.h"
+#include "ferry/rpc/wire.h"
 
 namespace ferry {
 
@@ -251,6 +252,11 @@ void ConnectionPool::Pump() {
     if (connection == nullptr) break;
     ClientCall* const call = parked_.TakeWaiting();
     Unpark(*call);
+    if (std::exchange(call->routing->given_back, false)) {
+      // A further attempt, of which a fleet has not been told.
+      ++call->routing->attempts;
+      SetAttempt(*call, AttemptOf(call->head) + 1);
+    }
     call->routing->connection = connection;
     connection->endpoint->StartAgain(*call, /*admitted=*/true);
   }
@@ -297,6 +303,7 @@ void ConnectionPool::ReturnCalls(const std::vector<ClientCall*>& calls, const ab
       continue;
     }
     call->router = std::exchange(call->routing->outside_pool, nullptr);
+    call->routing->given_back = false;
     calls_.fetch_sub(1, std::memory_order_release);
   }
   if (watcher != nullptr) watcher->OnCallsReturned(calls, why);
@@ -345,7 +352,8 @@ void ConnectionPool::EndWaited(ClientCall& call, absl::Status why) {
 void ConnectionPool::EndWaited(ClientCall& call, CallPhase phase, absl::Status why) {
   call.router = std::exchange(call.routing->outside_pool, nullptr);
   calls_.fetch_sub(1, std::memory_order_release);
-  EndUnanswered(call, {.phase = phase, .peer = options_.endpoint.name}, std::move(why));
+  const bool sent = std::exchange(call.routing->given_back, false);
+  EndUnanswered(call, {.phase = phase, .peer = options_.endpoint.name, .sent = sent}, std::move(why));
 }
 
 // What calls wait for.
@@ -388,6 +396,7 @@ void ConnectionPool::OnConnectionReturned(PooledConnection& connection, const st
   std::vector<ClientCall*> cancelled;
   for (ClientCall* call : calls) {
     Release(*call);
+    call->routing->given_back = true;
     (call->routing->cancelled.ok() ? left : cancelled).push_back(call);
   }
   if ((watched_ && !ready()) || closed) {

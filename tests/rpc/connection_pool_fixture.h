@@ -39,6 +39,8 @@ struct ServedConnection {
   // The calls that have come and were not answered, and how many came ever.
   std::deque<transport::StreamId> open;
   uint64_t calls = 0;
+  // Which attempt each of them was.
+  std::vector<int> attempts;
 };
 
 // A ConnectionPoolTest has a pool over memory, whose servers answer, drain and go when the test says so.
@@ -74,7 +76,7 @@ class ConnectionPoolTest : public testing::Test {
     while (served_.size() < script_.far_ends.size()) {
       auto peer = std::make_unique<test::RawPeer>(std::move(script_.far_ends[served_.size()]),
                                                   [this] { loop_->RunUntilIdle(); });
-      served_.push_back({.peer = std::move(peer), .open = {}});
+      served_.push_back({.peer = std::move(peer), .open = {}, .attempts = {}});
     }
     EXPECT_LT(index, served_.size());
     return served_[index];
@@ -101,6 +103,7 @@ class ConnectionPoolTest : public testing::Test {
       if (frame.header.type == transport::FrameType::kRequest) {
         served.open.push_back(frame.header.stream);
         ++served.calls;
+        served.attempts.push_back(AttemptOf(frame.head()));
       } else if (frame.header.type == transport::FrameType::kCancel) {
         std::erase(served.open, frame.header.stream);
       }

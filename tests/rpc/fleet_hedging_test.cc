@@ -594,6 +594,24 @@ TEST_F(FleetHedgingTest, AFurtherAttemptIsRefusedWhereTooManyCallsWait) {
   EXPECT_EQ(call.status, absl::OkStatus());
 }
 
+TEST_F(FleetHedgingTest, AttemptsWithinAServersPoolAreCounted) {
+  pool_options_ = {.min_connections = 2, .max_connections = 2};
+  Connect({});
+  const std::unique_ptr<RawPeer> first = std::move(peers_[0]);
+  Greet(0);
+  TestCall& call = Start();
+  ASSERT_TRUE(first->TakeFrame().has_value());
+  first->Send(DrainAll());
+  const ReceivedFrame second = TakeRequest(0);
+  EXPECT_EQ(AttemptOf(second), 2);
+  peers_[0]->Send(AnswerStatus(second, {.status = absl::UnavailableError("out of order")}));
+  const ReceivedFrame third = TakeRequest(1);
+  EXPECT_EQ(AttemptOf(third), 3);
+  peers_[1]->Send(AnswerStatus(third, {.status = absl::NotFoundError("no such user")}));
+  EXPECT_EQ(call.status.code(), StatusCode::kNotFound);
+  EXPECT_EQ(call.failure.value_or(CallFailure()).attempt_count(), 3);
+}
+
 // Whatever happens in whatever order, each call ends once.
 TEST_F(FleetHedgingTest, EveryCallEndsOnceWhateverHappens) {
   test::Random random;

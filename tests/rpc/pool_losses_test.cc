@@ -45,6 +45,20 @@ TEST_F(ConnectionPoolTest, CallsThatAConnectionGivesBackGoToAnother) {
   for (const TestCall& call : calls_) EXPECT_TRUE(call.ended && call.status.ok()) << call.status;
 }
 
+TEST_F(ConnectionPoolTest, CallsThatAreSentAgainSayWhichAttemptTheyAre) {
+  Create({.min_connections = 2, .max_connections = 2});
+  GreetAll();
+  TestCall& call = Start();
+  EXPECT_THAT(Look(0).attempts, ElementsAre(1));
+  Drain(0, 0);
+  EXPECT_THAT(Look(1).attempts, ElementsAre(2));
+  script_.hang = true;
+  Drain(1, 0);
+  InLoop([&] { pool_->CancelCall(call, absl::CancelledError("while waiting")); });
+  ASSERT_TRUE(call.failure.has_value());
+  EXPECT_EQ(call.failure->attempt_count(), 2);
+}
+
 TEST_F(ConnectionPoolTest, CallsThatAreSentAgainComeBeforeThoseThatWait) {
   Create({.max_connections = 2, .exclusive = true});
   Start();
@@ -318,7 +332,10 @@ TEST_F(ConnectionPoolTest, MayBeClosedAndDestroyedByACallThatEnds) {
 // ---------------------------------------------------------------- Statistics
 
 TEST_F(ConnectionPoolTest, TellsOfEachConnection) {
-  Create({.max_connections = 2, .calls_per_connection = 2, .max_age = absl::Hours(1), .max_age_jitter = 0});
+  Create({.max_connections = 2,
+          .calls_per_connection = 2,
+          .max_age = absl::Hours(1),
+          .max_age_jitter = 0});
   Start();
   Greet(0);
   Answer(0);
