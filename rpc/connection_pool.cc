@@ -318,7 +318,7 @@ void ConnectionPool::Release(ClientCall& call) {
   bool leaving;
   {
     transport::MutexLock lock(mutex_);
-    --in_flight_;
+    if (!connection->leaving) --in_flight_;
     if (--connection->in_flight > 0 || !closed_.ok()) return;
     connection->idle_since = loop_.now();
     leaving = connection->leaving;

@@ -209,7 +209,7 @@ class ConnectionPool final : public std::enable_shared_from_this<ConnectionPool>
   mutable transport::Mutex mutex_;
   // Changed by the loop only. In the order they were made.
   Connections connections_ ABSL_GUARDED_BY(mutex_);
-  // Calls on connections; and those that wait for one, with the bytes of their requests.
+  // Calls on connections that do not leave; and those that wait for one, with the bytes of their requests.
   size_t in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t waiting_calls_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t waiting_bytes_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -151,7 +151,7 @@ const PooledConnection* ConnectionPool::Add() {
 void ConnectionPool::Leave(PooledConnection& connection) {
   {
     transport::MutexLock lock(mutex_);
-    connection.leaving = true;
+    if (!std::exchange(connection.leaving, true)) in_flight_ -= connection.in_flight;
     connection.usable = false;
   }
   connection.successor = nullptr;

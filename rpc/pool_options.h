@@ -30,7 +30,8 @@ struct PoolOptions {
 
   // One call at a time on each connection, for large transfers: none shares its bandwidth and its windows
   // with another. A call waits until a connection is free or one more is made; calls_per_connection is not
-  // looked at. A call that was cancelled has left its connection.
+  // looked at. A call that was cancelled has left its connection. Those on connections that drain, since
+  // others have taken their places, are not counted: so there may be more than max_connections at a time.
   bool exclusive = false;
 
   // A connection beyond min_connections that had no calls for this long is closed. At least 1 ms. Unset: 5

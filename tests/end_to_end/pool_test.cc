@@ -193,7 +193,6 @@ TEST_F(PoolTest, ExclusiveConnectionsAreReplacedToo) {
   EXPECT_TRUE(Eventually([&] { return host_.connections() >= 20; }));
   EXPECT_EQ(callers.Stop(), absl::OkStatus());
   EXPECT_EQ(host_.most_on_one(), 1);
-  EXPECT_LE(host_.most(), 2);
 }
 
 TEST_F(PoolTest, ACallerThatIsAloneMakesOneConnection) {

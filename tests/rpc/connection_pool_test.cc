@@ -298,20 +298,25 @@ TEST_F(ConnectionPoolTest, ACallThatWasStartedByACallbackWaitsBehindThoseThatWai
   EXPECT_TRUE(third.ended);
 }
 
-TEST_F(ConnectionPoolTest, ThereAreNoMoreExclusiveCallsWhileAnOldConnectionIsReplaced) {
-  Create({.max_connections = 2, .exclusive = true, .max_age = absl::Minutes(1), .max_age_jitter = 0});
-  Start();
-  GreetAll();
-  StartMany(3);
-  GreetAll();
-  ASSERT_EQ(made(), 2u);
+TEST_F(ConnectionPoolTest, AnExclusiveCallNeedNotWaitForThatOfAnOldConnection) {
+  Create({.exclusive = true, .max_age = absl::Minutes(1), .max_age_jitter = 0});
+  TestCall& old = Start();
+  Greet(0);
   Advance(absl::Minutes(1));
-  GreetAll();
-  ASSERT_EQ(made(), 4u);
-  EXPECT_EQ(CallsOn(0) + CallsOn(1) + CallsOn(2) + CallsOn(3), 2u);
+  TestCall& meanwhile = Start();
+  EXPECT_EQ(CallsOn(0), 1u);
+  Greet(1);
+  EXPECT_EQ(CallsOn(1), 1u);
+  StartMany(1);
+  EXPECT_EQ(CallsOn(1), 1u) << "one at a time there, too";
   Answer(0);
-  EXPECT_EQ(CallsOn(1) + CallsOn(2) + CallsOn(3), 2u);
+  EXPECT_TRUE(old.ended && old.status.ok()) << old.status;
   EXPECT_TRUE(IsClosed(0));
+  EXPECT_EQ(CallsOn(1), 1u);
+  Answer(1);
+  EXPECT_TRUE(meanwhile.ended && meanwhile.status.ok()) << meanwhile.status;
+  EXPECT_EQ(CallsOn(1), 1u);
+  EXPECT_EQ(made(), 2u);
 }
 
 // ---------------------------------------------------------------- Full

@@ -334,6 +334,7 @@ TEST_F(ConnectionPoolTest, MayBeClosedAndDestroyedByACallThatEnds) {
 TEST_F(ConnectionPoolTest, TellsOfEachConnection) {
   Create({.max_connections = 2,
           .calls_per_connection = 2,
+          .idle_timeout = absl::InfiniteDuration(),
           .max_age = absl::Hours(1),
           .max_age_jitter = 0});
   Start();
