@@ -170,45 +170,6 @@ ClientSession::Started ClientSession::StartWaiting(ClientCall& call) {
   return started;
 }
 
-// ---------------------------------------------------------------- Deadlines
-
-void ClientSession::CheckDeadlinesAt(transport::Instant when) {
-  if (!loop_.InLoop()) {
-    return loop_.Post([self = shared_from_this(), when] { self->CheckDeadlinesAt(when); });
-  }
-  if (ended_) return;
-  if (!deadline_timer_.armed() || when < deadline_timer_.due()) loop_.timers().Arm(deadline_timer_, when);
-}
-
-void ClientSession::OnDeadline() {
-  const std::shared_ptr<ClientSession> self = shared_from_this();
-  for (;;) {
-    ClientCall* call;
-    transport::Instant wake_at;
-    StreamId stream;
-    bool sent = false;
-    {
-      transport::SharedLock lock(mutex_, shared_);
-      call = deadlines_.TakeDue(loop_.now());
-      wake_at = deadlines_.wake_at();
-      if (call != nullptr) {
-        stream = call->stream;
-        sent = TakeOut(stream, &call);
-      }
-    }
-    if (call == nullptr) {
-      if (wake_at != transport::Instant::Infinite()) CheckDeadlinesAt(wake_at);
-      return;
-    }
-    if (sent) SendCancel(stream);
-    AfterTakingOut();
-    EndUnansweredCall(*call, sent,
-                      absl::DeadlineExceededError(
-                          absl::StrCat(sent ? "no answer from " : "not sent to ", connection_->peer(),
-                                       " before the deadline of ", call->method->full_name)));
-  }
-}
-
 // ---------------------------------------------------------------- What arrives
 
 void ClientSession::OnCallFrame(const Frame& frame) {
@@ -369,39 +330,6 @@ void ClientSession::OnStatus(const Frame& frame) {
 bool ClientSession::IsBeyondLimit(StreamId stream) {
   transport::SharedLock lock(mutex_, shared_);
   return stream.slot() >= max_streams_;
-}
-
-void ClientSession::Abandon(StreamId stream, absl::Status why) {
-  loop_.AssertInLoop();
-  ClientCall* call;
-  bool sent;
-  {
-    transport::SharedLock lock(mutex_, shared_);
-    sent = TakeOut(stream, &call);
-  }
-  if (call == nullptr) return;
-  if (sent) SendCancel(stream);
-  AfterTakingOut();
-  EndUnansweredCall(*call, sent, std::move(why));
-}
-
-// Takes a call that the server has not ended out of all that it is kept in. Whether any of its request was
-// sent: then the slot is in use until the server has ended it.
-bool ClientSession::TakeOut(StreamId stream, ClientCall** call) {
-  *call = table_.Find(stream);
-  if (*call == nullptr) return false;
-  deadlines_.Remove(**call);
-  const bool sent = !sender_.Drop(stream);
-  if (sent) {
-    table_.Abandon(stream);
-  } else {
-    table_.Release(stream);
-  }
-  return sent;
-}
-
-void ClientSession::SendCancel(StreamId stream) {
-  SendHead({.type = FrameType::kCancel, .stream = stream}, {}, *connection_);
 }
 
 }  // namespace ferry

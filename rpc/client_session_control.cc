@@ -8,7 +8,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/client_session.h"
-#include "ferry/rpc/unanswered.h"
 #include "ferry/transport/error_number.h"
 
 namespace ferry {
@@ -155,15 +154,6 @@ bool ClientSession::Unshare() {
   return true;
 }
 
-// Does what follows when a call was taken out of the sender and perhaps of its slot.
-void ClientSession::AfterTakingOut() {
-  const bool tell_owner = WithSender([this](MessageSender& sender) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    sender.Pump();
-    return std::exchange(wants_slot_, false);
-  });
-  if (tell_owner) owner_.OnSlotFree();
-}
-
 // A part of a stream of replies.
 void ClientSession::OnStreamed(const Frame& frame, ClientCall& call) {
   const StreamId stream = frame.header.stream;
@@ -238,35 +228,7 @@ void ClientSession::Grant(StreamId stream, size_t bytes) {
   if (counting_.load(std::memory_order_relaxed)) SendWindow(stream, bytes, *connection_);
 }
 
-void ClientSession::FailStream(std::shared_ptr<Stream> failed, StreamId stream, absl::Status why) {
-  loop_.Post([self = shared_from_this(), failed = std::move(failed), stream, why = std::move(why)]() mutable {
-    // A call that was cancelled meanwhile, and not sent, has left its slot's use to the next one.
-    bool holds;
-    {
-      transport::SharedLock lock(self->mutex_, self->shared_);
-      const ClientCall* const call = self->table_.Find(stream);
-      holds = call != nullptr && call->messages == failed.get();
-    }
-    if (holds) self->Abandon(stream, std::move(why));
-  });
-}
-
 // ---------------------------------------------------------------- The end
-
-// Ends a call that was taken out, and whose request was given to the connection or not.
-void ClientSession::EndUnansweredCall(ClientCall& call, bool sent, absl::Status why) {
-  const bool reading = call.reply_fragments.active() || call.answering;
-  call.reply_fragments.Reset();
-  if (sent) call.execution = Execution::kMaybeExecuted;
-  EndUnanswered(call,
-                {.phase = reading           ? CallPhase::kReading
-                          : !settings_seen_ ? CallPhase::kHandshake
-                          : sent            ? CallPhase::kSent
-                                            : CallPhase::kQueue,
-                 .peer = connection_->peer(),
-                 .sent = sent},
-                std::move(why));
-}
 
 void ClientSession::OnEndOfInput() {
   connection_->Close(absl::UnavailableError("the server closed the connection"));
