@@ -220,24 +220,25 @@ TEST_F(FleetHealthTest, AChannelThatAsksMayBeDestroyed) {
   channel_ = nullptr;
 }
 
-TEST_F(FleetHealthTest, ServersWithSeveralConnectionsAreAskedOnOneOfThem) {
-  for (const bool exclusive : {false, true}) {
-    SCOPED_TRACE(exclusive);
-    Serve(kServing);
-    Connect({.pool = {.max_connections = 2, .exclusive = exclusive},
-             .balancing = {.policy = BalancingPolicy::kRoundRobin},
-             .health_service = "shop"});
-    Tell({&hosts_[0], &hosts_[1]});
-    EXPECT_TRUE(ReachesAll({&hosts_[0], &hosts_[1]}));
-    hosts_[0].health().SetStatus("shop", kNotServing);
-    EXPECT_TRUE(UsableBecome(1));
-    ExpectUnused(hosts_[0]);
-    // Another server takes over, and the one before comes back, with its watch.
-    hosts_[0].StartAgainWithHealth();
-    hosts_[0].health().SetStatus("shop", kServing);
-    EXPECT_TRUE(ReachesAll({&hosts_[0], &hosts_[1]}));
-    channel_ = nullptr;
-  }
+class PooledFleetHealthTest : public FleetHealthTest, public testing::WithParamInterface<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(Pools, PooledFleetHealthTest, testing::Bool(),
+                         [](const auto& exclusive) { return exclusive.param ? "Exclusive" : "Shared"; });
+
+TEST_P(PooledFleetHealthTest, ServersAreAskedOnOneOfTheirConnections) {
+  Serve(kServing);
+  Connect({.pool = {.max_connections = 2, .exclusive = GetParam()},
+           .balancing = {.policy = BalancingPolicy::kRoundRobin},
+           .health_service = "shop"});
+  Tell({&hosts_[0], &hosts_[1]});
+  EXPECT_TRUE(ReachesAll({&hosts_[0], &hosts_[1]}));
+  hosts_[0].health().SetStatus("shop", kNotServing);
+  EXPECT_TRUE(UsableBecome(1));
+  ExpectUnused(hosts_[0]);
+  // Another server takes over, and the one before comes back, with its watch.
+  hosts_[0].StartAgainWithHealth();
+  hosts_[0].health().SetStatus("shop", kServing);
+  EXPECT_TRUE(ReachesAll({&hosts_[0], &hosts_[1]}));
 }
 
 TEST_F(FleetHealthTest, TheOneExclusiveConnectionIsNotForWatching) {
