@@ -65,6 +65,11 @@ void FleetFixture::Tell(const std::vector<Host*>& hosts) {
   names_.Tell(addresses);
 }
 
+void FleetFixture::TellAndConnect(const std::vector<Host*>& hosts) {
+  Tell(hosts);
+  ASSERT_TRUE(Eventually([&] { return channel_->server_counts().usable == hosts.size(); }));
+}
+
 absl::Status FleetFixture::Call(const CallOptions& options) {
   Message request;
   request.set_id(++id_);

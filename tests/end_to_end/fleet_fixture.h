@@ -74,6 +74,8 @@ class FleetFixture : public testing::Test {
  protected:
   void Connect(const ChannelOptions& options = {});
   void Tell(const std::vector<Host*>& hosts);
+  // The same, and waits until all of them can be used.
+  void TellAndConnect(const std::vector<Host*>& hosts);
   // The status without its detail, which is in failure_ then.
   absl::Status Call(const CallOptions& options = {.timeout = kLongTime});
   // Makes calls until each of the hosts has had one.

@@ -17,7 +17,7 @@ using FleetRetryTest = FleetFixture;
 TEST_F(FleetRetryTest, AnIdempotentCallIsSentToAnotherServer) {
   Connect();
   hosts_[0].failing = true;
-  Tell({&hosts_[0], &hosts_[1]});
+  TellAndConnect({&hosts_[0], &hosts_[1]});
   for (int i = 0; i < 200; ++i) EXPECT_EQ(Call(), absl::OkStatus());
   EXPECT_GT(hosts_[0].calls(), 0);
 }
@@ -39,7 +39,7 @@ TEST_F(FleetRetryTest, OneThatIsNotIdempotentIsNot) {
 TEST_F(FleetRetryTest, TriesNoMoreThanMaxAttempts) {
   Connect({.retry = {.max_attempts = 2}});
   for (Host& host : hosts_) host.failing = true;
-  Tell({&hosts_[0], &hosts_[1], &hosts_[2]});
+  TellAndConnect({&hosts_[0], &hosts_[1], &hosts_[2]});
   EXPECT_EQ(Call(), absl::UnavailableError("out of order"));
   EXPECT_EQ(hosts_[0].calls() + hosts_[1].calls() + hosts_[2].calls(), 2);
   EXPECT_EQ(failure_.execution(), CallFailure::EXECUTED);
@@ -75,7 +75,7 @@ TEST_F(FleetRetryTest, RetriesDoNotOutgrowTheirBudget) {
   Connect({.outliers = {.failures_in_a_row = 0, .max_failure_share = 1},
            .retry_budget = {.share = 0, .min_per_second = 0, .max_tokens = 10}});
   for (Host& host : hosts_) host.failing = true;
-  Tell({&hosts_[0], &hosts_[1], &hosts_[2]});
+  TellAndConnect({&hosts_[0], &hosts_[1], &hosts_[2]});
   for (int i = 0; i < 100; ++i) EXPECT_EQ(Call().code(), StatusCode::kUnavailable);
   EXPECT_EQ(hosts_[0].calls() + hosts_[1].calls() + hosts_[2].calls(), 110);
 }
