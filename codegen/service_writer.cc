@@ -115,7 +115,7 @@ std::string RetryField(const MethodRetry& retry) {
   add("max_backoff_us", retry.max_backoff_us);
   add("hedge_delay_us", retry.hedge_delay_us);
   const std::string begin = "        .retry = {";
-  const std::string line = absl::StrCat(begin, absl::StrJoin(fields, ", "), "},\n");
+  std::string line = absl::StrCat(begin, absl::StrJoin(fields, ", "), "},\n");
   if (Fits(line.size() - 1)) return line;
   return absl::StrCat(begin, absl::StrJoin(fields, absl::StrCat(",\n", std::string(begin.size(), ' '))),
                       "},\n");
