@@ -57,7 +57,8 @@ struct ChannelOptions {
   absl::Duration connect_timeout = absl::Seconds(10);
 
   // Connecting again waits for a random time up to a bound, which doubles from the first value to the second
-  // with each failure in a row. The first attempt after a connection is lost does not wait.
+  // with each failure in a row; to a service's servers it is 3 s at most, for calls that have other servers
+  // hurry nobody. The first attempt after a connection is lost does not wait.
   absl::Duration min_backoff = absl::Milliseconds(100);
   absl::Duration max_backoff = absl::Seconds(20);
 

@@ -146,6 +146,11 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
     uint64_t seed = 0;
   };
 
+  // The longest bound of the waits between attempts to connect to a server, whatever the endpoint's options
+  // say: calls that have other servers hurry nobody, and one that comes back is to carry its share again
+  // within 5 s, the time in which its weight grows included.
+  static constexpr absl::Duration kMaxBackoff = absl::Seconds(3);
+
   // Makes a resolver for a loop, on it. An error is taken as what there is to be found.
   using ResolverFactory =
       std::function<absl::StatusOr<std::unique_ptr<Resolver>>(transport::EventLoop& loop)>;

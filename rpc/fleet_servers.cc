@@ -97,6 +97,7 @@ void Fleet::Add(ResolvedServer server) {
 std::shared_ptr<ServerTarget> Fleet::MakeTarget(const std::shared_ptr<FleetMember>& member) {
   Endpoint::Options options = options_.endpoint;
   options.name = member->server().name;
+  options.max_backoff = std::min(options.max_backoff, kMaxBackoff);
   options.watcher = member;
   options.keep_alive = shared_from_this();
   std::unique_ptr<transport::Connector> connector = make_connector_(member->server());
