@@ -20,7 +20,7 @@ class AttemptLimiter {
  public:
   // By default 1,000 endpoints that have all lost their servers have tried again within 10 s, which no server
   // and no firewall takes for a flood.
-  static constexpr uint32_t kPerSecond = 100;
+  static constexpr uint32_t kPerSecond = 1000;
   static constexpr uint32_t kBurst = 20;
 
   // 0 of either counts as 1; of what is over 1,000,000,000 a second, as that.
