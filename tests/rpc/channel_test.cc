@@ -25,6 +25,7 @@
 #include "ferry/transport/clock.h"
 #include "ferry/transport/connector.h"
 #include "ferry/transport/event_loop.h"
+#include "ferry/transport/frame.h"
 #include "ferry/transport/io_result.h"
 #include "ferry/transport/memory_stream.h"
 #include "gmock/gmock.h"
@@ -223,6 +224,11 @@ TEST_F(ChannelTest, RefusesToWaitInACallback) {
 // The client's EOF is handled on the loop while the executor ends the call: whichever comes first, the answer
 // is sent.
 TEST_F(ChannelTest, TheServerAnswersEvenIfTheClientStopsWritingJustThen) {
+  // A PING may stand beside it.
+  const std::string answer = test::EncodeFrame({.type = transport::FrameType::kResponse,
+                                                .flags = transport::kEndStream,
+                                                .stream = transport::StreamId::Make(1, 0)},
+                                               "", request_.SerializeAsString());
   for (int round = 0; round < 300; ++round) {
     transport::MemoryStreamPair pair = transport::MemoryStreamPair::Create();
     ASSERT_TRUE(server_.Serve(std::move(pair.second)).ok());
@@ -244,7 +250,7 @@ TEST_F(ChannelTest, TheServerAnswersEvenIfTheClientStopsWritingJustThen) {
       received.append(buffer, result.bytes);
       if (result.bytes == 0) std::this_thread::yield();
     }
-    EXPECT_THAT(received, testing::EndsWith(request_.SerializeAsString())) << "round " << round;
+    EXPECT_THAT(received, testing::HasSubstr(answer)) << "round " << round;
   }
 }
 
