@@ -18,8 +18,8 @@ namespace ferry {
 // initialise, so that a process may have one as a global.
 class AttemptLimiter {
  public:
-  // By default 1,000 endpoints that have all lost their servers have tried again within 10 s, which no server
-  // and no firewall takes for a flood.
+  // By default 1,000 endpoints that have all lost their servers, or whose servers are all new, have tried
+  // within a second; one attempt a millisecond is little to a server that has lost its clients.
   static constexpr uint32_t kPerSecond = 1000;
   static constexpr uint32_t kBurst = 20;
 

@@ -51,6 +51,17 @@ TEST(AttemptLimiterTest, MayBeAGlobal) {
   EXPECT_EQ(limiter.Reserve({1}), absl::ZeroDuration());
 }
 
+// A list may change by hundreds of servers a second, and a thousand channels lose their servers at once.
+TEST(AttemptLimiterTest, LetsAThousandTryWithinASecondUnlessItIsToldOtherwise) {
+  transport::ManualClock clock;
+  AttemptLimiter limiter;
+  absl::Duration last;
+  for (int i = 0; i < 1000; ++i) last = limiter.Reserve(clock.Now());
+  EXPECT_LE(last, absl::Seconds(1));
+  // All at once would be a flood.
+  EXPECT_GE(last, absl::Milliseconds(900));
+}
+
 // Whatever the threads do, in any time t there are at most burst + t * per_second attempts.
 TEST(AttemptLimiterTest, ThreadsTogetherKeepTheLimit) {
   test::Random random;
