@@ -80,12 +80,17 @@ void HealthWatch::Ask() {
   AwaitNews();
 }
 
-void HealthWatch::AwaitNews() {
-  Stream::Waiter waiter = [&loop = target_->loop(), weak = weak_from_this(), watch = watch_] {
-    loop.Post([weak, watch] {
-      if (const std::shared_ptr<HealthWatch> self = weak.lock()) self->OnNews(watch);
+// Has the loop tell `event` of the watch under way.
+Stream::Waiter HealthWatch::Tell(void (HealthWatch::*event)(uint64_t watch)) {
+  return [&loop = target_->loop(), weak = weak_from_this(), event, watch = watch_] {
+    loop.Post([weak, event, watch] {
+      if (const std::shared_ptr<HealthWatch> self = weak.lock()) (self.get()->*event)(watch);
     });
   };
+}
+
+void HealthWatch::AwaitNews() {
+  Stream::Waiter waiter = Tell(&HealthWatch::OnNews);
   if (!call_->WhenReadable(waiter)) waiter();
 }
 
@@ -119,11 +124,7 @@ void HealthWatch::OnAnswer(HealthAnswer::Status status) {
 
 // There are no more answers; how the call has ended may be told a little later.
 void HealthWatch::AwaitEnd() {
-  Stream::Waiter waiter = [&loop = target_->loop(), weak = weak_from_this(), watch = watch_] {
-    loop.Post([weak, watch] {
-      if (const std::shared_ptr<HealthWatch> self = weak.lock()) self->OnEnd(watch);
-    });
-  };
+  Stream::Waiter waiter = Tell(&HealthWatch::OnEnd);
   if (!call_->WhenEnded(waiter)) waiter();
 }
 

@@ -14,6 +14,7 @@
 #include "ferry/rpc/call_target.h"
 #include "ferry/rpc/client_stream.h"
 #include "ferry/rpc/health_watch.pb.h"
+#include "ferry/rpc/stream.h"
 #include "ferry/transport/clock.h"
 #include "ferry/transport/timer_queue.h"
 
@@ -80,6 +81,7 @@ class HealthWatch final : public std::enable_shared_from_this<HealthWatch> {
 
  private:
   void Ask();
+  Stream::Waiter Tell(void (HealthWatch::*event)(uint64_t watch));
   void AwaitNews();
   void OnNews(uint64_t watch);
   void OnAnswer(wire::HealthAnswer::Status status);
