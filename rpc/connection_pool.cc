@@ -36,7 +36,7 @@ void ConnectionPool::Enlist(ClientCall& call) {
   if (call.routing == nullptr) {
     call.routing = std::make_unique<CallRouting>();
   } else if (call.router == nullptr) {
-    *call.routing = {};
+    call.routing->Reset();
   }
   call.routing->outside_pool = call.router;
   call.router = this;

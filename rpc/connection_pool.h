@@ -188,6 +188,7 @@ class ConnectionPool final : public std::enable_shared_from_this<ConnectionPool>
   void CountActive() ABSL_LOCKS_EXCLUDED(mutex_);
   void Resize();
   void LeaveIdle() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool IsIdle(const PooledConnection& connection) const ABSL_LOCKS_EXCLUDED(mutex_);
   void ReplaceAged();
   void Settle() ABSL_LOCKS_EXCLUDED(mutex_);
   void SettleLater();

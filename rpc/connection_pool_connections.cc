@@ -11,25 +11,8 @@
 #include "ferry/transport/error_number.h"
 
 namespace ferry {
-namespace {
 
 using transport::Instant;
-
-// A SharedConnector is a pool's connector, as each endpoint has it.
-class SharedConnector final : public transport::Connector {
- public:
-  explicit SharedConnector(std::shared_ptr<transport::Connector> connector)
-      : connector_(std::move(connector)) {}
-
-  std::unique_ptr<Attempt> Connect(transport::EventLoop& loop, Instant deadline, Callback done) override {
-    return connector_->Connect(loop, deadline, std::move(done));
-  }
-
- private:
-  const std::shared_ptr<transport::Connector> connector_;
-};
-
-}  // namespace
 
 // ---------------------------------------------------------------- What becomes of them
 
@@ -137,7 +120,7 @@ const PooledConnection* ConnectionPool::Add() {
   // What waits in an endpoint are no more than the calls that the connection may have.
   options.max_waiting_calls = std::numeric_limits<size_t>::max();
   options.max_waiting_bytes = std::numeric_limits<size_t>::max();
-  connection->endpoint = Endpoint::Create(options, loop_, std::make_unique<SharedConnector>(connector_));
+  connection->endpoint = Endpoint::Create(options, loop_, connector_);
   {
     transport::MutexLock lock(mutex_);
     connections_.push_back(connection);
@@ -206,15 +189,18 @@ void ConnectionPool::LeaveIdle() {
   size_t left = active.size();
   // Calls go to the first.
   for (auto next = active.rbegin(); next != active.rend() && left > wanted; ++next) {
-    PooledConnection& connection = **next;
-    transport::MutexLock lock(mutex_);
-    const bool idle = connection.usable && connection.in_flight == 0;
-    if (!idle || loop_.now() < connection.idle_since + idle_timeout_) continue;
-    connection.leaving = true;
-    connection.usable = false;
+    if (!IsIdle(**next)) continue;
+    // A call that another thread sends to it just now still ends there.
+    Leave(**next);
     --left;
   }
-  CountActive();
+}
+
+// Whether it has had no calls for so long that it may be closed.
+bool ConnectionPool::IsIdle(const PooledConnection& connection) const {
+  transport::MutexLock lock(mutex_);
+  const bool idle = connection.usable && connection.in_flight == 0;
+  return idle && loop_.now() >= connection.idle_since + idle_timeout_;
 }
 
 void ConnectionPool::ReplaceAged() {

@@ -10,12 +10,12 @@ namespace ferry {
 using transport::Instant;
 
 std::shared_ptr<Endpoint> Endpoint::Create(const Options& options, transport::EventLoop& loop,
-                                           std::unique_ptr<transport::Connector> connector) {
+                                           std::shared_ptr<transport::Connector> connector) {
   return std::shared_ptr<Endpoint>(new Endpoint(options, loop, std::move(connector)));
 }
 
 Endpoint::Endpoint(const Options& options, transport::EventLoop& loop,
-                   std::unique_ptr<transport::Connector> connector)
+                   std::shared_ptr<transport::Connector> connector)
     : options_(options),
       loop_(loop),
       connector_(std::move(connector)),

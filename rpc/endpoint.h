@@ -74,9 +74,9 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
     std::shared_ptr<void> keep_alive = {};
   };
 
-  // `loop` is not owned and must outlive the endpoint.
+  // `loop` is not owned and must outlive the endpoint. Endpoints of one server may share the connector.
   static std::shared_ptr<Endpoint> Create(const Options& options, transport::EventLoop& loop,
-                                          std::unique_ptr<transport::Connector> connector);
+                                          std::shared_ptr<transport::Connector> connector);
   ~Endpoint() override;
 
   // How often a call that does not wait for ready is turned away before it ends with UNAVAILABLE.
@@ -151,7 +151,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   enum class State { kIdle, kConnecting, kGreeting, kReady, kBackoff, kClosed };
 
   Endpoint(const Options& options, transport::EventLoop& loop,
-           std::unique_ptr<transport::Connector> connector);
+           std::shared_ptr<transport::Connector> connector);
 
   void StartOn(ClientSession& session, ClientCall& call, const google::protobuf::MessageLite& request,
                size_t size) ABSL_LOCKS_EXCLUDED(mutex_) {
@@ -212,7 +212,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   // Constant.
   const Options options_;
   transport::EventLoop& loop_;
-  const std::unique_ptr<transport::Connector> connector_;
+  const std::shared_ptr<transport::Connector> connector_;
   const bool watched_;
 
   transport::Mutex mutex_;

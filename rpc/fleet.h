@@ -114,9 +114,9 @@ class FleetMember final : public ServerTarget::Watcher, public std::enable_share
 //
 // A call that was surely not executed goes to another server at once. One of an idempotent method that ended
 // with UNAVAILABLE is sent again, as its retry policy (retry_policy.h) and the retry budget let it: at once
-// if there is another server, and otherwise after a random time. One whose policy
-// has a hedge_delay is sent to further servers while it has no answer (hedged_call.h). A call that waits for
-// no server fails as soon as every server has failed to be connected to, unless it waits for ready.
+// if there is another server, and otherwise after a random time. One whose policy has a hedge_delay is sent
+// to further servers while it has no answer (hedged_call.h). A call that waits for no server fails as soon as
+// every server has failed to be connected to, unless it waits for ready.
 //
 // As CallTarget. Everything is on one loop, but for Start: a call that another thread starts is picked a
 // server and written by that thread.

@@ -16,15 +16,12 @@ void FleetMember::OnStateChange(ServerTarget& /*server*/) { fleet_.OnMemberChang
 
 void FleetMember::OnCallsReturned(const std::vector<ClientCall*>& calls, const absl::Status& why) {
   std::vector<ClientCall*> routed;
+  // Watches of its health, which are for this server alone.
+  std::vector<ClientCall*> own;
   routed.reserve(calls.size());
-  for (ClientCall* call : calls) {
-    if (call->router != nullptr) routed.push_back(call);
-  }
+  for (ClientCall* call : calls) (call->router != nullptr ? routed : own).push_back(call);
   fleet_.OnMemberReturned(*this, routed, why);
-  if (routed.size() == calls.size()) return;
-  // A watch of its health is for this server alone.
-  for (ClientCall* call : calls) {
-    if (std::find(routed.begin(), routed.end(), call) != routed.end()) continue;
+  for (ClientCall* call : own) {
     call->execution = Execution::kNotSent;
     call->End(absl::UnavailableError(why.message()));
   }
