@@ -1,21 +1,19 @@
 // Servers that fail, vanish and come back under a channel to several.
 #include <array>
-#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "ferry/rpc/call_failure.h"
 #include "ferry/rpc/channel.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/end_to_end/callers.h"
 #include "tests/end_to_end/conformance.ferry.h"
 #include "tests/end_to_end/fleet_fixture.h"
 #include "tests/end_to_end/waiting.h"
@@ -33,20 +31,8 @@ using FleetFaultTest = FleetFixture;
 TEST_F(FleetFaultTest, NoCallFailsWhileServersStopAndStart) {
   Connect();
   Tell({&hosts_[0], &hosts_[1], &hosts_[2]});
-  std::atomic<bool> stop{false};
-  std::vector<std::thread> callers;
-  callers.reserve(3);
-  absl::Mutex mutex;
-  absl::Status failure;
-  for (int i = 0; i < 3; ++i) {
-    callers.emplace_back([&] {
-      while (!stop.load()) {
-        const absl::Status status = stub_->EchoInline(Message(), {.timeout = kLongTime}).status();
-        absl::MutexLock lock(&mutex);
-        failure.Update(status);
-      }
-    });
-  }
+  Callers callers(3,
+                  [this](uint64_t) { return stub_->EchoInline(Message(), {.timeout = kLongTime}).status(); });
   const auto reached = [&] {
     std::array<int, 3> before;
     for (int i = 0; i < 3; ++i) before[i] = hosts_[i].calls();
@@ -59,9 +45,7 @@ TEST_F(FleetFaultTest, NoCallFailsWhileServersStopAndStart) {
     hosts_[i % 3].Stop();
     hosts_[i % 3].StartAgain();
   }
-  stop = true;
-  for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(failure, absl::OkStatus());
+  EXPECT_EQ(callers.Stop(), absl::OkStatus());
 }
 
 TEST_F(FleetFaultTest, AServerWhoseCallsFailIsTakenOut) {

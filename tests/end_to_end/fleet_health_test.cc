@@ -1,15 +1,12 @@
 // Servers that tell a channel to several of them by the standard health service whether they serve.
-#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "ferry/rpc/call_failure.h"
 #include "ferry/rpc/channel.h"
@@ -18,6 +15,7 @@
 #include "ferry/rpc/health/health_service.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/end_to_end/callers.h"
 #include "tests/end_to_end/conformance.ferry.h"
 #include "tests/end_to_end/fleet_fixture.h"
 #include "tests/end_to_end/waiting.h"
@@ -99,21 +97,9 @@ TEST_F(FleetHealthTest, NoCallFailsWhileServersSayThatTheyDoNotServe) {
   Serve(kServing);
   ConnectAndAsk();
   Tell({&hosts_[0], &hosts_[1], &hosts_[2]});
-  std::atomic<bool> stop{false};
-  std::vector<std::thread> callers;
-  callers.reserve(3);
-  absl::Mutex mutex;
-  absl::Status failure;
-  for (int i = 0; i < 3; ++i) {
-    callers.emplace_back([&] {
-      // Not idempotent: nothing makes up for a call that fails.
-      while (!stop.load()) {
-        const absl::Status status = stub_->EchoExecutor(Message(), {.timeout = kLongTime}).status();
-        absl::MutexLock lock(&mutex);
-        failure.Update(status);
-      }
-    });
-  }
+  // Not idempotent: nothing makes up for a call that fails.
+  Callers callers(
+      3, [this](uint64_t) { return stub_->EchoExecutor(Message(), {.timeout = kLongTime}).status(); });
   for (int i = 0; i < 12; ++i) {
     Host& out = hosts_[i % 3];
     EXPECT_TRUE(UsableBecome(3));
@@ -125,9 +111,7 @@ TEST_F(FleetHealthTest, NoCallFailsWhileServersSayThatTheyDoNotServe) {
         Eventually([&] { return hosts_[(i + 1) % 3].calls() + hosts_[(i + 2) % 3].calls() > others + 20; }));
     out.health().SetStatus("shop", kServing);
   }
-  stop = true;
-  for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(failure, absl::OkStatus());
+  EXPECT_EQ(callers.Stop(), absl::OkStatus());
 }
 
 TEST_F(FleetHealthTest, TheLastServerIsLeftTooWhenItSaysThatItDoesNotServe) {

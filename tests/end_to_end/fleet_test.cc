@@ -1,16 +1,15 @@
 // Channels to services of several servers: which there are.
-#include <atomic>
+#include <cstdint>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "ferry/rpc/call_failure.h"
 #include "ferry/rpc/channel.h"
 #include "gtest/gtest.h"
+#include "tests/end_to_end/callers.h"
 #include "tests/end_to_end/conformance.ferry.h"
 #include "tests/end_to_end/fleet_fixture.h"
 #include "tests/end_to_end/waiting.h"
@@ -90,30 +89,16 @@ TEST_F(FleetTest, ServersJoinAndLeave) {
 TEST_F(FleetTest, NoCallFailsWhileTheListChanges) {
   Connect();
   Tell({&hosts_[0]});
-  std::atomic<bool> stop{false};
-  std::vector<std::thread> callers;
-  callers.reserve(3);
-  absl::Mutex mutex;
-  absl::Status failure;
-  for (int i = 0; i < 3; ++i) {
-    callers.emplace_back([&] {
-      // Not idempotent: nothing makes up for a call that fails.
-      while (!stop.load()) {
-        const absl::Status status = stub_->EchoExecutor(Message(), {.timeout = kLongTime}).status();
-        absl::MutexLock lock(&mutex);
-        failure.Update(status);
-      }
-    });
-  }
+  // Not idempotent: nothing makes up for a call that fails.
+  Callers callers(
+      3, [this](uint64_t) { return stub_->EchoExecutor(Message(), {.timeout = kLongTime}).status(); });
   for (int i = 1; i <= 60; ++i) {
     Host& next = hosts_[i % 3];
     const int before = next.calls();
     Tell({&next});
     EXPECT_TRUE(Eventually([&] { return next.calls() > before; }));
   }
-  stop = true;
-  for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(failure, absl::OkStatus());
+  EXPECT_EQ(callers.Stop(), absl::OkStatus());
 }
 
 TEST_F(FleetTest, CallsOfOneKeyGoToOneServer) {

@@ -11,7 +11,6 @@
 #include <set>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -30,6 +29,7 @@
 #include "ferry/rpc/server_context.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/end_to_end/callers.h"
 #include "tests/end_to_end/conformance.ferry.h"
 #include "tests/end_to_end/conformance_service.h"
 #include "tests/end_to_end/served.h"
@@ -112,50 +112,24 @@ class Host final : public ConformanceService {
   std::unique_ptr<Server> server_;
 };
 
-// Callers make calls on threads of their own until they are stopped, every third in callback form.
-class Callers {
- public:
-  using Call = std::function<absl::Status()>;
-
-  Callers(int threads, Channel& channel) : stub_(channel) {
-    threads_.reserve(static_cast<size_t>(threads));
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
-  }
-  // How the first call ended that did not end well.
-  absl::Status Stop() {
-    stop_ = true;
-    for (std::thread& thread : threads_) thread.join();
-    absl::MutexLock lock(&mutex_);
-    return failure_;
-  }
-
- private:
-  void Run() {
-    for (uint64_t id = 1; !stop_.load(); ++id) {
-      Message request;
-      request.set_id(id);
-      if (id % 3 == 0) {
-        Later<absl::StatusOr<Message>> reply;
-        stub_.EchoExecutor(request, {.timeout = kLongTime},
-                           [&](absl::StatusOr<Message> r) { reply.Set(std::move(r)); });
-        Note(reply.Wait(), id);
-      } else {
-        Note(stub_.EchoExecutor(request, {.timeout = kLongTime}), id);
-      }
+// Makes calls over a channel, every third in callback form, for Callers.
+std::function<absl::Status(uint64_t)> EchoesOver(Channel& channel) {
+  return [stub = std::make_shared<ConformanceStub>(channel)](uint64_t id) {
+    Message request;
+    request.set_id(id);
+    absl::StatusOr<Message> reply;
+    if (id % 3 == 0) {
+      Later<absl::StatusOr<Message>> later;
+      stub->EchoExecutor(request, {.timeout = kLongTime},
+                         [&](absl::StatusOr<Message> r) { later.Set(std::move(r)); });
+      reply = later.Wait();
+    } else {
+      reply = stub->EchoExecutor(request, {.timeout = kLongTime});
     }
-  }
-  void Note(const absl::StatusOr<Message>& reply, uint64_t id) {
-    absl::MutexLock lock(&mutex_);
-    failure_.Update(reply.status());
-    if (reply.ok() && reply->id() != id) failure_.Update(absl::DataLossError("another call's reply"));
-  }
-
-  ConformanceStub stub_;
-  std::atomic<bool> stop_{false};
-  absl::Mutex mutex_;
-  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::thread> threads_;
-};
+    if (reply.ok() && reply->id() != id) return absl::DataLossError("another call's reply");
+    return reply.status();
+  };
+}
 
 class PoolTest : public testing::Test {
  protected:
@@ -171,14 +145,14 @@ TEST_F(PoolTest, NoCallFailsWhileConnectionsAreReplacedAndClosed) {
            .idle_timeout = absl::Milliseconds(1),
            .max_age = absl::Milliseconds(20),
            .max_age_jitter = 0.9});
-  Callers callers(4, *channel_);
+  Callers callers(4, EchoesOver(*channel_));
   EXPECT_TRUE(Eventually([&] { return host_.connections() >= 30; }));
   EXPECT_EQ(callers.Stop(), absl::OkStatus());
 }
 
 TEST_F(PoolTest, ExclusiveConnectionsHaveOneCallEach) {
   Connect({.max_connections = 3, .exclusive = true});
-  Callers callers(6, *channel_);
+  Callers callers(6, EchoesOver(*channel_));
   EXPECT_TRUE(Eventually([&] { return host_.most() == 3 && host_.calls() > 500; }));
   EXPECT_EQ(callers.Stop(), absl::OkStatus());
   EXPECT_EQ(host_.most_on_one(), 1);
@@ -189,7 +163,7 @@ TEST_F(PoolTest, ExclusiveConnectionsHaveOneCallEach) {
 TEST_F(PoolTest, ExclusiveConnectionsAreReplacedToo) {
   Connect(
       {.max_connections = 2, .exclusive = true, .max_age = absl::Milliseconds(20), .max_age_jitter = 0.9});
-  Callers callers(4, *channel_);
+  Callers callers(4, EchoesOver(*channel_));
   EXPECT_TRUE(Eventually([&] { return host_.connections() >= 20; }));
   EXPECT_EQ(callers.Stop(), absl::OkStatus());
   EXPECT_EQ(host_.most_on_one(), 1);
@@ -333,37 +307,22 @@ TEST_F(FleetOfPoolsTest, NoCallFailsWhileConnectionsAreReplaced) {
            .idle_timeout = absl::Milliseconds(1),
            .max_age = absl::Milliseconds(20),
            .max_age_jitter = 0.9});
-  Callers callers(4, *channel_);
+  Callers callers(4, EchoesOver(*channel_));
   EXPECT_TRUE(Eventually([&] { return hosts_[0].connections() >= 15 && hosts_[1].connections() >= 15; }));
   EXPECT_EQ(callers.Stop(), absl::OkStatus());
 }
 
 TEST_F(FleetOfPoolsTest, NoIdempotentCallFailsWhileServersStopAndStart) {
   Connect({.min_connections = 2, .max_connections = 3, .calls_per_connection = 1});
-  std::atomic<bool> stop{false};
-  absl::Mutex mutex;
-  absl::Status failure;
-  std::vector<std::thread> callers;
-  callers.reserve(3);
-  for (int i = 0; i < 3; ++i) {
-    callers.emplace_back([&] {
-      ConformanceStub stub(*channel_);
-      while (!stop.load()) {
-        const absl::Status status = stub.EchoInline(Message(), {.timeout = kLongTime}).status();
-        absl::MutexLock lock(&mutex);
-        failure.Update(status);
-      }
-    });
-  }
+  ConformanceStub stub(*channel_);
+  Callers callers(3, [&](uint64_t) { return stub.EchoInline(Message(), {.timeout = kLongTime}).status(); });
   for (int i = 0; i < 8; ++i) {
     const int before[] = {hosts_[0].calls(), hosts_[1].calls()};
     EXPECT_TRUE(Eventually([&] { return hosts_[0].calls() > before[0] && hosts_[1].calls() > before[1]; }));
     hosts_[i % 2].Stop();
     hosts_[i % 2].StartAgain();
   }
-  stop = true;
-  for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(failure, absl::OkStatus());
+  EXPECT_EQ(callers.Stop(), absl::OkStatus());
 }
 
 TEST_F(FleetOfPoolsTest, AServerThatLeavesTheListLosesItsConnections) {
