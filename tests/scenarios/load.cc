@@ -26,8 +26,9 @@ void Load::Stop() {
   stopping_ = true;
   if (thread_.joinable()) thread_.join();
   absl::MutexLock lock(&mutex_);
-  mutex_.Await(absl::Condition(
-      +[](Load* load) { return load->results_.size() == load->started_.load(); }, this));
+  const auto ended = [this]()
+                         ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return results_.size() == started_.load(); };
+  mutex_.Await(absl::Condition(&ended));
 }
 
 absl::Duration Load::Now() const { return absl::Now() - beginning_; }

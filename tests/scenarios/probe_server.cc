@@ -27,7 +27,9 @@ class ProbeServer final : public ProbeService {
   void set_address(std::string address) { address_ = std::move(address); }
 
   Task<absl::Status> CoAsk(ServerContext&, const ProbeRequest& request, ProbeReply& reply) override {
-    if (work_ > absl::ZeroDuration()) co_await Sleep(work_);
+    if (work_ > absl::ZeroDuration()) {
+      if (absl::Status worked = co_await Sleep(work_); !worked.ok()) co_return worked;
+    }
     reply.set_id(request.id());
     reply.set_server(address_);
     co_return absl::OkStatus();
