@@ -21,7 +21,6 @@
 namespace ferry::test {
 namespace {
 
-using e2e::kLongTime;
 using e2e::Later;
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
