@@ -5,6 +5,7 @@
 #include <google/protobuf/message_lite.h>
 
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -39,8 +40,11 @@ class CallTarget : public CallCancellation::Canceller {
 
   // Whether calls that could not be sent are still to be ended. Thread-safe.
   virtual bool has_failures() const = 0;
-  // Whether there are calls that have not ended. Thread-safe.
-  virtual bool has_calls() = 0;
+  // How many calls have not ended, or kUnknown if there may be some of which only the loop knows.
+  // Thread-safe.
+  virtual size_t calls() = 0;
+  static constexpr size_t kUnknown = std::numeric_limits<size_t>::max();
+  bool has_calls() { return calls() > 0; }
   // Whether there are any that other threads than the loop's may have started. Thread-safe.
   virtual bool has_shared_calls() = 0;
 

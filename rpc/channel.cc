@@ -290,11 +290,13 @@ void Channel::Run(const MethodDescriptor& method, const google::protobuf::Messag
   // The channel may be destroyed as soon as the call has ended.
   const absl::Duration poll_time = poll_time_;
   call.lasting_request = &request;
+  const auto start = [&] { Start(method, request, options, call); };
   if (own_loops_ != nullptr) {
-    if (RunAsGuest(method, request, options, call)) return;
-    if (IsOneOfManyLoneCalls()) call.LendWhenEnded(loop());
+    // What is shared lives as long as the target.
+    const std::shared_ptr<CallTarget> target = target_;
+    return shared_->callers.Run(*target, call, poll_time, start);
   }
-  Start(method, request, options, call);
+  start();
   call.Wait(poll_time);
 }
 
@@ -315,48 +317,6 @@ std::shared_ptr<ClientStreamCall> Channel::StartStream(const MethodDescriptor& m
   };
   Start(method, request != nullptr ? *request : wire::MessageHead::default_instance(), options, *call);
   return call;
-}
-
-// Whether the loop could be had.
-bool Channel::RunAsGuest(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
-                         const CallOptions& options, WaitedCall& call) {
-  // The channel may be destroyed at any time from Start on. What is shared lives as long as the endpoint.
-  const std::shared_ptr<CallTarget> kept = target_;
-  CallTarget& target = *kept;
-  Shared& shared = *shared_;
-  const absl::Duration poll_time = poll_time_;
-  transport::EventLoop::Guest guest(target.loop());
-  if (!guest.entered()) return false;
-  Start(method, request, options, call);
-  const bool ended = guest.RunUntil([&call] { return call.ended(); });
-  bool disturbed = !ended || target.has_calls();
-  if (!disturbed) {
-    // A call that another thread started just then may have found the loop run by us.
-    guest.Leave([&] { return disturbed = target.has_shared_calls(); });
-    if (!disturbed) return true;
-  }
-  // Others wait for the loop. They will again: the next guest is to come later.
-  const int wanted = shared.lone_calls_wanted.load(std::memory_order_relaxed);
-  shared.lone_calls_wanted.store(std::min(8 * wanted, kManyLoneCalls), std::memory_order_relaxed);
-  if (guest.entered()) guest.HandBack();
-  if (!ended) call.Wait(poll_time);
-  return true;
-}
-
-// Whether callers have been alone for so long that it is worth lending them the loop.
-bool Channel::IsOneOfManyLoneCalls() {
-  if (target_->has_calls()) {
-    shared_->lone_calls.store(0, std::memory_order_relaxed);
-    return false;
-  }
-  const int calls = shared_->lone_calls.load(std::memory_order_relaxed) + 1;
-  shared_->lone_calls.store(calls, std::memory_order_relaxed);
-  const int wanted = shared_->lone_calls_wanted.load(std::memory_order_relaxed);
-  if (calls < wanted) return false;
-  // Each loan is a chance to be trusted sooner next time.
-  shared_->lone_calls.store(0, std::memory_order_relaxed);
-  shared_->lone_calls_wanted.store(std::max(wanted / 2, kFewLoneCalls), std::memory_order_relaxed);
-  return true;
 }
 
 }  // namespace ferry

@@ -4,7 +4,6 @@
 
 #include <google/protobuf/message_lite.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -33,6 +32,7 @@
 #include "ferry/rpc/names/new_resolver.h"
 #include "ferry/rpc/pool_options.h"
 #include "ferry/rpc/retry_policy.h"
+#include "ferry/rpc/waiting_callers.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/connector.h"
 #include "ferry/transport/fork_guard.h"
@@ -190,8 +190,9 @@ class Channel {
 
   // For stubs. The same, and waits for the call's end. REQUIRES: not on a loop's thread.
   //
-  // A caller that is alone on the channel runs the channel's loop itself while it waits: it sends its request
-  // and reads its reply without any other thread. It lets go as soon as anybody else calls.
+  // A few callers that have the channel for themselves run the channel's loop while they wait, one for all:
+  // they send their requests and read their replies without any other thread. They let go of it when calls
+  // with callbacks are under way, or many callers.
   void Run(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
            const CallOptions& options, WaitedCall& call);
 
@@ -247,13 +248,8 @@ class Channel {
     // By the type of the reply.
     absl::flat_hash_map<const void*, std::unique_ptr<AnyClientCallPool>> pools ABSL_GUARDED_BY(mutex);
 
-    // How many blocking calls in a row had the channel for themselves, and how many it takes until the loop
-    // is asked to lend itself: more after each time that a guest was disturbed. Hints.
-    std::atomic<int> lone_calls{0};
-    std::atomic<int> lone_calls_wanted{kFewLoneCalls};
+    WaitingCallers callers;
   };
-  static constexpr int kFewLoneCalls = 4;
-  static constexpr int kManyLoneCalls = 4096;
 
   Channel(const ChannelOptions& options, std::shared_ptr<transport::LoopGroup> own_loops,
           std::shared_ptr<Shared> shared, std::shared_ptr<CallTarget> target);
@@ -267,9 +263,6 @@ class Channel {
                      size_t request_size, const CallOptions& options, ClientCall& call);
   absl::Status Prepare(const MethodDescriptor& method, const CallOptions& options, size_t request_size,
                        ClientCall& call);
-  bool RunAsGuest(const MethodDescriptor& method, const google::protobuf::MessageLite& request,
-                  const CallOptions& options, WaitedCall& call);
-  bool IsOneOfManyLoneCalls();
   void Abandon();
 
   static void TellWhenDone(CallTarget& target, absl::Notification& closed, int rounds);

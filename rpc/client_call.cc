@@ -35,18 +35,20 @@ void WaitedCall::Complete(absl::Status status) {
   if (state.exchange(State::kEnded, std::memory_order_acq_rel) == State::kAwaited) state.notify_one();
 }
 
-void WaitedCall::Wait(absl::Duration poll_time) {
+void WaitedCall::Poll(absl::Duration poll_time, absl::FunctionRef<bool()> found) {
   // What this thread has learned about waiting, whatever for; for how long is each call's own matter.
   static thread_local transport::PollPolicy policy(transport::PollPolicy::kMaxLimit);
   const transport::Clock& clock = transport::Clock::Real();
-  if (poll_time > absl::ZeroDuration() && policy.Begin(0) > 0) {
-    const transport::Instant until = clock.Now() + poll_time;
-    do {
-      if (ended()) return policy.Found();
-      std::this_thread::yield();
-    } while (clock.Now() < until);
-    policy.Missed();
-  }
+  if (poll_time <= absl::ZeroDuration() || policy.Begin(0) == 0) return;
+  const transport::Instant until = clock.Now() + poll_time;
+  do {
+    if (ended() || found()) return policy.Found();
+    std::this_thread::yield();
+  } while (clock.Now() < until);
+  policy.Missed();
+}
+
+void WaitedCall::Block() {
   State expected = State::kRunning;
   if (!state_.compare_exchange_strong(expected, State::kAwaited, std::memory_order_acq_rel)) return;
   while (!ended()) state_.wait(State::kAwaited, std::memory_order_acquire);

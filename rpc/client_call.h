@@ -14,6 +14,7 @@
 
 #include "absl/base/optimization.h"
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -127,6 +128,8 @@ class ClientCall {
   // an idempotent method; or, for calls that wait, how many connections in a row turned it away.
   int turned_away = 0;
   bool wait_for_ready = false;
+  // Whether the caller sees to it that somebody runs the loop, which has just been run.
+  bool caller_runs_loop = false;
   // Of the attempt that has ended last, if it has failed. Written by whoever ends it.
   Execution execution = Execution::kNotSent;
   CallPhase phase = CallPhase::kQueue;
@@ -156,7 +159,14 @@ class WaitedCall : public ClientCall {
  public:
   // Waits for the call's end: polls for `poll_time` at most, if that has lately paid on this thread, and
   // blocks then.
-  void Wait(absl::Duration poll_time);
+  void Wait(absl::Duration poll_time) {
+    Poll(poll_time, [] { return false; });
+    Block();
+  }
+  // The first half of that, which is also over when `found`, which each round calls, answers true.
+  void Poll(absl::Duration poll_time, absl::FunctionRef<bool()> found);
+  // The other half.
+  void Block();
   // Whether the call has ended.
   bool ended() const { return state_.load(std::memory_order_acquire) == State::kEnded; }
 

@@ -115,9 +115,10 @@ class ClientSession final : public StreamCarrier,
   uint32_t max_head() const { return max_head_.load(std::memory_order_relaxed); }
 
   // Whether there are calls that have not ended. Thread-safe.
-  bool has_calls() ABSL_LOCKS_EXCLUDED(mutex_) {
+  bool has_calls() ABSL_LOCKS_EXCLUDED(mutex_) { return calls() > 0; }
+  size_t calls() ABSL_LOCKS_EXCLUDED(mutex_) {
     transport::SharedLock lock(mutex_, shared_);
-    return table_.calls() > 0;
+    return table_.calls();
   }
 
   // Makes the session the loop's alone; false, and it stays shared, if it has carried a stream, whose handles

@@ -124,7 +124,7 @@ class ConnectionPool final : public std::enable_shared_from_this<ConnectionPool>
   void CancelCall(ClientCall& call, absl::Status why) override;
   void Close(const absl::Status& why) override ABSL_LOCKS_EXCLUDED(mutex_);
   bool has_failures() const override { return calls_.load(std::memory_order_acquire) > 0; }
-  bool has_calls() override { return has_failures(); }
+  size_t calls() override { return calls_.load(std::memory_order_acquire); }
   bool has_shared_calls() override { return has_failures(); }
   void AppendConnections(std::vector<ConnectionStats>& to) override ABSL_LOCKS_EXCLUDED(mutex_);
   transport::EventLoop& loop() const override { return loop_; }

@@ -37,15 +37,17 @@ void Endpoint::StartElsewhere(ClientCall& call, const google::protobuf::MessageL
   {
     transport::MutexLock lock(mutex_);
     // A loop that nobody runs may not know yet that the connection has ended: it is to look first.
-    if (waiting_.empty() && state_ == State::kReady && !loop_.is_free()) visit.emplace(session_);
+    const bool may_be_stale = !call.caller_runs_loop && loop_.is_free();
+    if (waiting_.empty() && state_ == State::kReady && !may_be_stale) visit.emplace(session_);
     if (visit.has_value() && visit->session() == nullptr && elsewhere) wants_session_ = true;
   }
   if (!visit.has_value() || visit->session() == nullptr) return Wait(call, request, size);
   // The call may end before StartOn returns, and its callback destroy the channel and this. The session keeps
   // the loop.
   transport::EventLoop& loop = loop_;
+  const bool caller_runs_loop = call.caller_runs_loop;
   StartOn(*visit->session(), call, request, size);
-  loop.EnsureRun();
+  if (!caller_runs_loop) loop.EnsureRun();
 }
 
 // Gives a call to the watcher, for there is no connection.
@@ -97,16 +99,16 @@ void Endpoint::ConnectSoon() {
   Pump();
 }
 
-bool Endpoint::has_calls() {
+size_t Endpoint::calls() {
   transport::MutexLock lock(mutex_);
-  if (has_failures() || !waiting_.empty()) return true;
+  const size_t not_sent = waiting_.size() + failures_to_tell_.load(std::memory_order_acquire);
   if (loop_.InLoop()) {
     const std::shared_ptr<ClientSession>& session = greeting_ != nullptr ? greeting_ : ready_session_;
-    return session != nullptr && session->has_calls();
+    return not_sent + (session != nullptr ? session->calls() : 0);
   }
+  if (session_ != nullptr) return not_sent + session_->calls();
   // Of those of the loop's own session nobody else knows.
-  if (session_ == nullptr) return state_ == State::kReady || state_ == State::kGreeting;
-  return session_->has_calls();
+  return state_ == State::kReady || state_ == State::kGreeting ? kUnknown : not_sent;
 }
 
 void Endpoint::FailLater(ClientCall& call, absl::Status why) {

@@ -98,7 +98,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   void Close(const absl::Status& why) override ABSL_LOCKS_EXCLUDED(mutex_);
 
   bool has_failures() const override { return failures_to_tell_.load(std::memory_order_acquire) > 0; }
-  bool has_calls() override ABSL_LOCKS_EXCLUDED(mutex_);
+  size_t calls() override ABSL_LOCKS_EXCLUDED(mutex_);
   bool has_shared_calls() override ABSL_LOCKS_EXCLUDED(mutex_) {
     transport::MutexLock lock(mutex_);
     return session_ != nullptr && session_->has_calls();

@@ -30,6 +30,8 @@ class ByteStream {
     virtual void OnReady(bool readable, bool writable) = 0;
     // Reads if there is something to read, without having been told; whether there was.
     virtual bool OnPoll() { return false; }
+    // Whether OnPoll may be called just now.
+    virtual bool pollable() const { return false; }
   };
 
   virtual ~ByteStream() = default;

@@ -62,6 +62,7 @@ void Connection::SendPreface() {
 void Connection::OnReady(bool readable, bool writable) {
   loop_.AssertInLoop();
   const std::shared_ptr<Connection> self = shared_from_this();
+  if (!pollable()) written_elsewhere_.store(false, std::memory_order_relaxed);
   if (writable) OnWritable();
   if (readable) Read();
 }
@@ -367,6 +368,7 @@ bool Connection::StartWriting() {
 
 // Writes until nothing waits or the stream is full. REQUIRES: StartWriting() answered true.
 void Connection::Flush() {
+  if (!loop_.InLoop() && pollable()) written_elsewhere_.store(true, std::memory_order_relaxed);
   bool after = false;
   {
     MutexLock lock(output_mutex_);

@@ -205,6 +205,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Input.
   void OnReady(bool readable, bool writable) override;
   bool OnPoll() override;
+  bool pollable() const override { return !written_elsewhere_.load(std::memory_order_relaxed); }
   void Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_);
   bool ReadOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_);
   void HandleBytes(absl::string_view input) ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_);
@@ -281,6 +282,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   std::atomic<bool> has_late_output_{false};
   // Whether output_closed_ or finish_writing_ is true, for a loop without the mutex: a hint that may be late.
   std::atomic<bool> output_ended_{false};
+  // Whether another thread than the loop's has written since the stream's handler was last told of anything.
+  // The kernel has a thread that reads a socket while another writes to it wait, without polling.
+  std::atomic<bool> written_elsewhere_{false};
 
   // Loop only, without annotations: it is used inside Append, where clang cannot see that this is the loop.
   OutputQueue loop_output_;

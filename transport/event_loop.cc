@@ -71,7 +71,10 @@ void EventLoop::Run() {
   Turn turn(this);
   while (!stop_.exchange(false, std::memory_order_acquire)) {
     RunBatch(/*may_wait=*/true);
-    if (std::exchange(loan_requested_, false)) Lend();
+    if (!std::exchange(loan_requested_, false)) continue;
+    lent_.store(true, std::memory_order_relaxed);
+    Lend();
+    lent_.store(false, std::memory_order_relaxed);
   }
 }
 
@@ -282,7 +285,7 @@ bool EventLoop::Poll() {
 
 // Asks the one handler that has been busy, which costs a system call less, or all of them.
 bool EventLoop::PollOnce() {
-  if (hot_ != nullptr && ++polls_ % 8 != 0) return hot_->OnPoll();
+  if (hot_ != nullptr && ++polls_ % 8 != 0 && hot_->pollable()) return hot_->OnPoll();
   const size_t ready = epoll_.Wait(absl::MakeSpan(events_), 0);
   RunHandlers(ready);
   return ready > 0;

@@ -51,7 +51,7 @@ class ABSL_LOCKABLE EventLoop {
     // `events` are EPOLLIN and its kin. May unwatch and destroy any handler, this one too.
     virtual void OnEvents(uint32_t events) = 0;
     // Looks by itself whether there is something to read, and does what there is; whether there was. Called
-    // instead of waiting for events while the loop polls, if the handler is pollable.
+    // instead of waiting for events while the loop polls, as long as the handler is pollable.
     virtual bool OnPoll() { return false; }
     virtual bool pollable() const { return false; }
   };
@@ -89,7 +89,7 @@ class ABSL_LOCKABLE EventLoop {
     BlockCache::Binding binding_;
   };
 
-  // While a Visit lives, the loop does. For the loop itself.
+  // While a Visit lives, the loop does, if it did when that began.
   class Visit {
    public:
     explicit Visit(EventLoop* loop) : visitors_(loop->visitors_) {
@@ -175,9 +175,12 @@ class ABSL_LOCKABLE EventLoop {
   static constexpr absl::Duration kLongLoanTime = absl::Milliseconds(32);
   static constexpr absl::Duration kTrustTime = absl::Microseconds(100);
 
+  // Whether the loop is lent out, as far as its own thread knows. Thread-safe.
+  bool is_lent() const { return lent_.load(std::memory_order_relaxed); }
+
   // Whether the loop is lent out and nobody runs it just now: what it knows of its sockets may be out of
   // date. Thread-safe.
-  bool is_free() const { return state_.load(std::memory_order_relaxed) == State::kFree; }
+  bool is_free() const { return state_.load() == State::kFree; }
 
   // For a thread that has given the loop something to wait for other than by Post: sees to it that somebody
   // runs it. Thread-safe.
@@ -282,6 +285,8 @@ class ABSL_LOCKABLE EventLoop {
 
   std::atomic<State> state_{State::kRunning};
   std::atomic<bool> stop_{false};
+  // Whether the own thread is in Lend; orders nothing.
+  std::atomic<bool> lent_{false};
   // When the last guest ran its last batch, in nanoseconds of the clock. Written by guests in turn, read by
   // the loop's own thread; orders nothing.
   std::atomic<int64_t> last_guest_{0};

@@ -31,7 +31,7 @@ class SocketStream final : public ByteStream, private EventLoop::Handler {
  private:
   void OnEvents(uint32_t events) override;
   bool OnPoll() override { return handler_->OnPoll(); }
-  bool pollable() const override { return true; }
+  bool pollable() const override { return handler_->pollable(); }
 
   // Open until the end, so that no thread can use a descriptor that has become another's; Close shuts it
   // down.

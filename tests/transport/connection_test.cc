@@ -105,8 +105,11 @@ class InterruptedStream final : public ByteStream {
   explicit InterruptedStream(std::unique_ptr<ByteStream> stream) : stream_(std::move(stream)) {}
 
   absl::Status Watch(EventLoop& loop, ReadyHandler& handler) override {
+    handler_ = &handler;
     return stream_->Watch(loop, handler);
   }
+  // Of whom watches this.
+  bool pollable() const { return handler_->pollable(); }
   IoResult Read(absl::Span<const iovec> parts) override { return stream_->Read(parts); }
   IoResult Write(absl::Span<const iovec> parts) override {
     EXPECT_FALSE(writing_) << "two writes at once";
@@ -127,6 +130,7 @@ class InterruptedStream final : public ByteStream {
 
  private:
   const std::unique_ptr<ByteStream> stream_;
+  ReadyHandler* handler_ = nullptr;
   bool writing_ = false;
 };
 
@@ -973,6 +977,17 @@ TEST_F(ConnectionBatchTest, CountsAllThatWaits) {
     EXPECT_EQ(connection_->waiting_output(), frame);
   });
   EXPECT_EQ(connection_->waiting_output(), 0u);
+}
+
+TEST_F(ConnectionBatchTest, IsNotPolledFromAWriteOfAnotherThreadUntilThereIsNews) {
+  StartTalking();
+  EXPECT_TRUE(interrupted_->pollable());
+  OnLoop([this] { SendMessage(*connection_, "loop"); });
+  EXPECT_TRUE(interrupted_->pollable());
+  SendElsewhere("thread");
+  EXPECT_FALSE(interrupted_->pollable());
+  PeerWrites(MessageFrame("news"));
+  EXPECT_TRUE(interrupted_->pollable());
 }
 
 TEST_F(ConnectionBatchTest, MuchOutputDoesNotWaitForItsEnd) {

@@ -318,13 +318,18 @@ class PollableHandler final : public EventLoop::Handler {
  public:
   // `poll` says whether there was something to do.
   explicit PollableHandler(std::function<bool()> poll) : poll_(std::move(poll)) {}
-  void OnEvents(uint32_t) override { ++told; }
+  void OnEvents(uint32_t) override {
+    ++told;
+    if (on_told) on_told();
+  }
   bool OnPoll() override {
     ++asked;
     return poll_();
   }
-  bool pollable() const override { return true; }
+  bool pollable() const override { return may_be_asked; }
 
+  std::function<void()> on_told;
+  bool may_be_asked = true;
   int told = 0;
   int asked = 0;
 
@@ -366,6 +371,24 @@ TEST_F(PollingTest, AsksTheHandlerThatWasBusyInsteadOfWaiting) {
   RunWithHot(*loop, handler);
   EXPECT_EQ(handler.told, 1);
   EXPECT_GE(handler.asked, 100);
+}
+
+TEST_F(PollingTest, WaitsForEventsOfAHandlerThatMayNotBeAskedJustNow) {
+  ManualClock clock;
+  const std::unique_ptr<EventLoop> loop = NewLoop({.clock = &clock, .poll_time = absl::Microseconds(50)});
+  PollableHandler handler([&] {
+    if (handler.asked == 10) {
+      handler.may_be_asked = false;
+      wake_up_.Signal();
+    }
+    return true;
+  });
+  handler.on_told = [&] {
+    if (handler.told == 2) loop->Stop();
+  };
+  RunWithHot(*loop, handler);
+  EXPECT_EQ(handler.told, 2);
+  EXPECT_EQ(handler.asked, 10);
 }
 
 TEST_F(PollingTest, AsksNobodyIfItIsTurnedOff) {

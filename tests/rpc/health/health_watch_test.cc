@@ -57,7 +57,7 @@ class FakeServer final : public CallTarget {
   }
   void Close(const absl::Status&) override {}
   bool has_failures() const override { return false; }
-  bool has_calls() override { return has_call(); }
+  size_t calls() override { return has_call() ? 1 : 0; }
   bool has_shared_calls() override { return has_call(); }
   void AppendConnections(std::vector<ConnectionStats>&) override {}
   transport::EventLoop& loop() const override { return loop_; }
