@@ -90,6 +90,11 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     std::atomic<uint64_t> writes{0};
     std::atomic<uint64_t> bytes_read{0};
     std::atomic<uint64_t> bytes_written{0};
+
+    // No locked instruction.
+    static void Add(std::atomic<uint64_t>& sum, uint64_t n) {
+      sum.store(sum.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+    }
   };
 
   // Takes frames and the memory they lie in to the output queue. Valid only during the function it is given
