@@ -47,6 +47,7 @@ constexpr auto kAtLeast = Bound::Kind::kAtLeast;
 constexpr double kNone = 0.005;
 constexpr double kOne = 1 + kNone;
 constexpr double kTwo = 2 + kNone;
+constexpr double kThree = 3 + kNone;
 
 // One call in flight.
 std::vector<Row> RowsOfOneCall(Transport transport) {
@@ -66,8 +67,8 @@ std::vector<Row> RowsOfOneCall(Transport transport) {
       {.name = "A2",
        .transport = transport,
        .work = {.one_processor = true},
-       .implementations = {"ferry", "floor"},
-       .bounds = {{"p50_us", "floor", kAtMost, 1.4}}},
+       .implementations = {"ferry", "ferry-blocking", "floor"},
+       .bounds = {{"p50_us", "floor", kAtMost, 1.4}, {"p50_us", "ferry-blocking", kAtMost, 1.1}}},
   };
 }
 
@@ -77,11 +78,12 @@ std::vector<Row> RowsOfManyCalls(Transport transport) {
       {.name = "B",
        .transport = transport,
        .work = {.in_flight = 128},
-       .implementations = {"ferry", "floor", "grpc"},
+       .implementations = {"ferry", "floor", "grpc", "grpc-sync"},
        .bounds = {{"calls_per_second", "floor", kAtLeast, 0.8},
                   {"client_cpu_seconds_per_million_calls", "floor", kAtMost, 1.3},
                   {"server_cpu_seconds_per_million_calls", "floor", kAtMost, 1.3},
-                  {"calls_per_second", "grpc", kAtLeast, 8}}},
+                  {"calls_per_second", "grpc", kAtLeast, 8},
+                  {"calls_per_second", "grpc-sync", kAtLeast, 8}}},
       {.name = "C",
        .transport = transport,
        .work = {.connections = 16, .in_flight = 8},
@@ -96,7 +98,9 @@ std::vector<Row> RowsOfManyCalls(Transport transport) {
        .transport = transport,
        .work = {.workload = Workload::kExecutor, .in_flight = 128},
        .implementations = {"ferry", "ferry-inline"},
-       .bounds = {{"calls_per_second", "ferry-inline", kAtLeast, 0.4}}},
+       .bounds = {{"calls_per_second", "ferry-inline", kAtLeast, 0.4},
+                  {"client_wake_ups_per_call", Bound::kNothing, kAtMost, kNone},
+                  {"server_wake_ups_per_call", Bound::kNothing, kAtMost, 0.5}}},
   };
 }
 
@@ -120,12 +124,16 @@ std::vector<Row> RowsOfSystemCalls(Transport transport) {
        .work = {.in_flight = 128},
        .implementations = {"ferry"},
        .bounds = {{"client_syscalls_per_call", Bound::kNothing, kAtMost, 0.05},
-                  {"server_syscalls_per_call", Bound::kNothing, kAtMost, 0.05}}},
+                  {"server_syscalls_per_call", Bound::kNothing, kAtMost, 0.05},
+                  {"client_wake_ups_per_call", Bound::kNothing, kAtMost, kNone},
+                  {"server_wake_ups_per_call", Bound::kNothing, kAtMost, kNone}}},
       {.name = "S",
        .transport = transport,
        .work = {},
        .implementations = {"ferry-blocking"},
-       .bounds = {{"client_waits_per_call", Bound::kNothing, kAtMost, kOne},
+       .bounds = {{"client_syscalls_per_call", Bound::kNothing, kAtMost, kThree},
+                  {"server_syscalls_per_call", Bound::kNothing, kAtMost, kThree},
+                  {"client_waits_per_call", Bound::kNothing, kAtMost, kOne},
                   {"client_reads_per_call", Bound::kNothing, kAtMost, kOne},
                   {"client_writes_per_call", Bound::kNothing, kAtMost, kOne},
                   {"client_wake_ups_per_call", Bound::kNothing, kAtMost, kNone},

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "ferry/transport/poll_policy.h"
@@ -39,12 +40,16 @@ void WaitedCall::Poll(absl::Duration poll_time, absl::FunctionRef<bool()> found)
   // What this thread has learned about waiting, whatever for; for how long is each call's own matter.
   static thread_local transport::PollPolicy policy(transport::PollPolicy::kMaxLimit);
   const transport::Clock& clock = transport::Clock::Real();
-  if (poll_time <= absl::ZeroDuration() || policy.Begin(0) == 0) return;
-  const transport::Instant until = clock.Now() + poll_time;
+  if (poll_time <= absl::ZeroDuration()) return;
+  transport::Instant now = clock.Now();
+  if (policy.Begin(now.nanos, 0) == 0) return;
+  const transport::Instant until = now + poll_time;
   do {
     if (ended() || found()) return policy.Found();
     std::this_thread::yield();
-  } while (clock.Now() < until);
+    const transport::Instant before = std::exchange(now, clock.Now());
+    if (!policy.GoesOn(before.nanos, now.nanos)) return;
+  } while (now < until);
   policy.Missed();
 }
 

@@ -18,13 +18,11 @@ namespace ferry {
 // all; the others follow, which is to poll for the end of their calls and for the loop, and who finds that
 // free leads on.
 //
-//     the loop's own thread  -- some calls in a row, of few callers and nobody else --> a leader <-.
-//               ^                                                                          |       |
-//               |     a callback is due; or, when the leader's call has ended, there are   |       | a
-//               follower,
-//               '---- calls and no follower, for all of them have blocked -----------------+-------' or the
-//               next
-//                                                                                                    caller
+//                     some calls in a row, of few callers and nobody else
+//     the own thread ----------------------------------------------------> a leader <--.
+//                    <---------------------------------------------------           ---' a follower takes
+//                     a callback is due; or the leader's call has ended,                 over, or the next
+//                     others have not, and those who wait for them sleep                 caller
 //
 // Each time that its own thread takes the loop back, it takes more such calls until it lends it again.
 //

@@ -37,9 +37,9 @@ namespace ferry::transport {
 //     other threads  late_output_ --+------> output_ ------> one writev
 //                     while the loop is in a batch; otherwise straight to output_
 //
-// Calls come in the order: Start OnPreface? (OnFrame | OnEndOfInput | OnEndOfBatch)* OnClosed. Owned by
-// shared_ptr because tasks posted to the loop keep it alive; the session it belongs to holds the only other
-// reference.
+// Calls come in the order: Start OnPreface? (OnFrame | OnEndOfRead | OnEndOfInput | OnRoom)*
+// OnMalformedInput? OnClosed. Owned by shared_ptr because tasks posted to the loop keep it alive; the session
+// it belongs to holds the only other reference.
 class Connection final : public std::enable_shared_from_this<Connection>,
                          private ByteStream::ReadyHandler,
                          private EventLoop::BatchHook {
@@ -141,8 +141,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // On the loop.
   void Close(const absl::Status& why) ABSL_LOCKS_EXCLUDED(output_mutex_);
 
-  // Closes once what was appended is written and the peer has closed too, so that it can read the last of it;
-  // a second later at the latest. What the peer still sends is thrown away. On the loop.
+  // Closes once what was appended is written and the peer has closed too, so that it can read the last of it:
+  // a second after the last byte was written, or write_timeout after the last that the peer took, at the
+  // latest. What the peer still sends is thrown away. On the loop.
   void CloseAfterFlush(absl::Status why) ABSL_LOCKS_EXCLUDED(output_mutex_);
 
   // Send in two steps, for a caller that appends under a lock of its own and must not hold it while the

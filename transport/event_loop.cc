@@ -265,11 +265,12 @@ bool EventLoop::Poll() {
   // Bounds a clock that stands still.
   constexpr int kMaxTries = 10'000;
   Instant now = clock_->Now();
-  const int64_t nanos = poll_policy_.Begin(now.nanos - now_.nanos);
+  const int64_t nanos = poll_policy_.Begin(now.nanos, now.nanos - now_.nanos);
   if (nanos == 0) return false;
   const Instant until = std::min(Instant{now.nanos + nanos}, timers_.next_due());
   for (int tries = 0;; ++tries) {
-    now_ = now;
+    const Instant before = std::exchange(now_, now);
+    if (tries > 0 && !poll_policy_.GoesOn(before.nanos, now.nanos)) return false;
     if (PollOnce() || state_.load(std::memory_order_relaxed) == State::kWorkPosted) {
       poll_policy_.Found();
       return true;

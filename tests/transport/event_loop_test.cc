@@ -391,6 +391,23 @@ TEST_F(PollingTest, WaitsForEventsOfAHandlerThatMayNotBeAskedJustNow) {
   EXPECT_EQ(handler.asked, 10);
 }
 
+TEST_F(PollingTest, WaitsForEventsOnceALookTookLong) {
+  ManualClock clock;
+  const std::unique_ptr<EventLoop> loop = NewLoop({.clock = &clock, .poll_time = absl::Seconds(1)});
+  PollableHandler handler([&] {
+    clock.Advance(absl::Milliseconds(1));
+    wake_up_.Signal();
+    return false;
+  });
+  handler.on_told = [&] {
+    if (handler.told == 2) wake_up_.Signal();
+    if (handler.told == 3) loop->Stop();
+  };
+  RunWithHot(*loop, handler);
+  EXPECT_EQ(handler.told, 3);
+  EXPECT_EQ(handler.asked, 1);
+}
+
 TEST_F(PollingTest, AsksNobodyIfItIsTurnedOff) {
   const std::unique_ptr<EventLoop> loop = NewLoop();
   PollableHandler handler([] { return true; });

@@ -15,7 +15,7 @@ constexpr int64_t kLimitNanos = 50'000;
 // How many times in a row `policy` blocks at once before it polls again. It is to poll in vain, or not.
 int BlocksBeforePolling(PollPolicy& policy, bool found) {
   int blocks = 0;
-  while (policy.Begin(0) == 0) ++blocks;
+  while (policy.Begin(0, 0) == 0) ++blocks;
   found ? policy.Found() : policy.Missed();
   return blocks;
 }
@@ -38,7 +38,7 @@ TEST(PollPolicyTest, PollsForItsLimit) {
     PollPolicy policy(c.limit);
     EXPECT_EQ(policy.enabled(), c.nanos > 0);
     for (int i = 0; i < 3; ++i) {
-      EXPECT_EQ(policy.Begin(0), c.nanos);
+      EXPECT_EQ(policy.Begin(0, 0), c.nanos);
       if (c.nanos > 0) policy.Found();
     }
   }
@@ -64,7 +64,7 @@ TEST(PollPolicyTest, BlocksAtOnceAfterLongBatches) {
     PollPolicy policy(kLimit);
     int64_t nanos = -1;
     for (const int64_t worked : c.worked) {
-      nanos = policy.Begin(worked);
+      nanos = policy.Begin(0, worked);
       if (nanos > 0) policy.Found();
     }
     EXPECT_EQ(nanos, c.polls ? kLimitNanos : 0);
@@ -85,6 +85,34 @@ TEST(PollPolicyTest, PollsEachTimeOnceThatHasPaid) {
   for (int i = 0; i < 3; ++i) EXPECT_EQ(BlocksBeforePolling(policy, /*found=*/true), 0);
   // And begins anew to back off.
   for (const int blocks : {0, 1, 3}) EXPECT_EQ(BlocksBeforePolling(policy, /*found=*/false), blocks);
+}
+
+// When `policy`, asked each millisecond from `now` on, polls again.
+int64_t PollsAgainAt(PollPolicy& policy, int64_t now) {
+  while (policy.Begin(now, 0) == 0) now += 1'000'000;
+  policy.Found();
+  return now;
+}
+
+TEST(PollPolicyTest, LeavesACrowdedProcessorToOthersForAWhile) {
+  constexpr int64_t kStart = 1'000'000'000'000;
+  constexpr int64_t kMilli = 1'000'000;
+  PollPolicy policy(kLimit);
+  int64_t now = kStart;
+  // Each time that the processor is still crowded, for longer.
+  for (const int64_t pause : {10, 20, 40, 80, 80}) {
+    EXPECT_GT(policy.Begin(now, 0), 0);
+    EXPECT_TRUE(policy.GoesOn(now, now + 199'999));
+    EXPECT_FALSE(policy.GoesOn(now, now + 200'000));
+    now += 200'000;
+    EXPECT_EQ(PollsAgainAt(policy, now) - now, pause * kMilli);
+    now += pause * kMilli;
+  }
+  // And not once it was not for as long.
+  now += 80 * kMilli;
+  EXPECT_GT(policy.Begin(now, 0), 0);
+  EXPECT_FALSE(policy.GoesOn(now, now + kMilli));
+  EXPECT_EQ(PollsAgainAt(policy, now + kMilli) - now, 11 * kMilli);
 }
 
 }  // namespace
