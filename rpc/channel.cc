@@ -45,6 +45,22 @@ Endpoint::Options EndpointOptions(const ChannelOptions& options) {
   return endpoint;
 }
 
+absl::Status CheckAtLeast(absl::string_view name, absl::Duration value, absl::Duration least) {
+  if (value >= least) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, " is ", absl::FormatDuration(value),
+                                                 ", must be at least ", absl::FormatDuration(least)));
+}
+
+// An error that names the option which is out of its bounds.
+absl::Status CheckOptions(const ChannelOptions& options) {
+  constexpr absl::Duration kLeast = absl::Milliseconds(1);
+  absl::Status valid = CheckAtLeast("connect_timeout", options.connect_timeout, kLeast);
+  valid.Update(CheckAtLeast("min_backoff", options.min_backoff, kLeast));
+  valid.Update(CheckAtLeast("max_backoff", options.max_backoff, options.min_backoff));
+  valid.Update(CheckAtLeast("keepalive_time", options.keepalive_time, kLeast));
+  return valid;
+}
+
 // What ends a call beside its answer.
 struct CallLimits {
   // Infinite if there is none.
@@ -96,7 +112,9 @@ struct Channel::Base {
 
 absl::StatusOr<Channel::Base> Channel::MakeBase(const ChannelOptions& options) {
   Base base{.endpoint = EndpointOptions(options), .shared = std::make_shared<Shared>()};
-  if (absl::Status valid = ValidateSettings(base.endpoint.session.settings); !valid.ok()) return valid;
+  absl::Status valid = ValidateSettings(base.endpoint.session.settings);
+  valid.Update(CheckOptions(options));
+  if (!valid.ok()) return valid;
   base.endpoint.keep_alive = base.shared;
   if (options.loops != nullptr) {
     base.loop = &options.loops->Next();

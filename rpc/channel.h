@@ -53,12 +53,14 @@ struct ChannelOptions {
   // `loops` is set: they have an option of their own.
   absl::Duration poll_time = absl::Microseconds(50);
 
-  // How long one attempt to connect may take, over all the addresses of a name.
+  // How long one attempt to connect may take, over all the addresses of a name. At
+  // least 1 ms.
   absl::Duration connect_timeout = absl::Seconds(10);
 
   // Connecting again waits for a random time up to a bound, which doubles from the first value to the second
   // with each failure in a row; to a service's servers it is 3 s at most, for calls that have other servers
-  // hurry nobody. The first attempt after a connection is lost does not wait.
+  // hurry nobody. The first attempt after a connection is lost does not wait, if that lasted for a second or
+  // the server has answered on it. From 1 ms; the second value is at least the first.
   absl::Duration min_backoff = absl::Milliseconds(100);
   absl::Duration max_backoff = absl::Seconds(20);
 

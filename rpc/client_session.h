@@ -158,8 +158,10 @@ class ClientSession final : public StreamCarrier,
     return max_streams_ - 1;
   }
 
-  // Whether the server has ended a call. On the loop.
+  // Whether the server has answered a call, or begun to. On the loop.
   bool answered() const { return answered_; }
+  // When the connection was made. On the loop.
+  transport::Instant began() const { return began_; }
   // Whether the server has said that it takes no more calls. On the loop.
   bool drained() const { return drained_; }
   // Whether the server's SETTINGS have come; whether it has sent what breaks the protocol. On the loop.

@@ -164,6 +164,7 @@ void ClientSession::OnStreamed(const Frame& frame, ClientCall& call) {
                                             " is in a stream of replies")));
   }
   call.answering = true;
+  answered_ = true;
   MessageQueue& queue = call.messages->queue();
   Metadata* initial = call.reply_metadata != nullptr ? &call.reply_metadata->initial : nullptr;
   size_t credit = 0;

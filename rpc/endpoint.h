@@ -58,7 +58,7 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
     std::string name = {};
     absl::Duration connect_timeout = absl::Seconds(10);
     // Connecting again waits for a random time up to a bound, which doubles from the first value to the
-    // second with each failure in a row. The first attempt after a loss does not wait.
+    // second with each failure in a row. The first attempt after a loss does not wait (kLasting).
     absl::Duration min_backoff = absl::Milliseconds(100);
     absl::Duration max_backoff = absl::Seconds(20);
     // How many calls may wait for a connection or a free slot, and how many bytes of requests.
@@ -78,6 +78,10 @@ class Endpoint final : public std::enable_shared_from_this<Endpoint>,
   static std::shared_ptr<Endpoint> Create(const Options& options, transport::EventLoop& loop,
                                           std::shared_ptr<transport::Connector> connector);
   ~Endpoint() override;
+
+  // A connection that has lasted so long, or on which the server has answered, was a success: when it is
+  // lost, the next attempt is the first.
+  static constexpr absl::Duration kLasting = absl::Seconds(1);
 
   // How often a call that does not wait for ready is turned away before it ends with UNAVAILABLE.
   static constexpr int kMaxTurnedAway = 5;

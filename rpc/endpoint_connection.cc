@@ -213,13 +213,15 @@ void Endpoint::OnNoMoreCalls(ClientSession& session, const absl::Status& why) {
     if (state_ == State::kClosed) return;
     state_ = State::kIdle;
   }
-  if (session.answered()) {
+  const bool has_lasted = session.introduced() && loop_.now() - session.began() >= kLasting;
+  if (session.answered() || has_lasted) {
     failures_in_a_row_ = 0;
     TellWatcher(why);
     return PostToLoop(&Endpoint::Pump);
   }
   if (session.drained() || (!session.introduced() && !session.broken())) return OnTurnedAway(why);
-  // A server that never answers a call is no better than one that cannot be connected to.
+  // A server that soon ends each connection and never answers a call is no better than one that cannot be
+  // connected to.
   OnConnectFailed(why, session.introduced() ? CallPhase::kQueue : CallPhase::kHandshake);
 }
 

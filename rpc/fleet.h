@@ -80,10 +80,8 @@ class FleetMember final : public ServerTarget::Watcher, public std::enable_share
   // What the fleet knows of it.
   bool ejected = false;
   double weight_factor = 1;
-  // It was connected once.
-  bool introduced = false;
-  // It has said that it does not serve: its calls are no measure of it.
-  bool unwatched = false;
+  // What ready() was when the fleet last looked.
+  bool usable = false;
   // It is in the list no more. Whoever picks it counts the call first, and then looks here; the loop sets
   // this first, and then looks for calls: one of the two sees the other, by the one order of all.
   std::atomic<bool> retired = false;
@@ -258,6 +256,7 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   void OnMemberChange(FleetMember& member);
   void OnMemberReturned(FleetMember& member, const std::vector<ClientCall*>& calls, const absl::Status& why);
   void OnMemberHealth(FleetMember& member);
+  bool FollowUse(FleetMember& member);
   size_t usable_servers() const;
   void Sweep();
   void RefreshLater();

@@ -82,9 +82,7 @@ void Fleet::Add(ResolvedServer server) {
                          .max_backoff = options_.endpoint.max_backoff,
                          .seed = options_.endpoint.seed});
   }
-  outliers_.Add(member->id(), member->shared_load(), loop_.now(), /*ramp_up=*/usable_servers() > 0);
-  member->weight_factor = outliers_.weight_factor(member->id());
-  sweep_wanted_ = true;
+  outliers_.Add(member->id(), member->shared_load(), /*ramp_up=*/usable_servers() > 0);
   order_.push_back(member);
   members_.emplace(member->server().name, member);
   member->endpoint().KeepConnected();
@@ -142,17 +140,23 @@ void Fleet::OnMemberChange(FleetMember& member) {
   if (!closed_.ok() || member.retired) return;
   hurried_ = false;
   member.FollowHealth(member.endpoint().ready());
-  if (member.endpoint().ready()) {
-    // What it did before it was lost says nothing of it now.
-    if (std::exchange(member.introduced, true)) outliers_.Restart(member.id(), loop_.now());
-    member.ejected = outliers_.is_ejected(member.id());
-    member.weight_factor = outliers_.weight_factor(member.id());
-    sweep_wanted_ = true;
-  } else {
+  FollowUse(member);
+  if (!member.endpoint().ready()) {
     if (resolver_ != nullptr) resolver_->ResolveAgain();
     if (parked_.size() > 0) WantConnections();
   }
   RefreshLater();
+}
+
+// Whether it is news that the member can be used, or cannot.
+bool Fleet::FollowUse(FleetMember& member) {
+  const bool usable = member.ready();
+  if (std::exchange(member.usable, usable) == usable) return false;
+  outliers_.SetUsable(member.id(), usable, loop_.now());
+  member.ejected = outliers_.is_ejected(member.id());
+  member.weight_factor = outliers_.weight_factor(member.id());
+  sweep_wanted_ = sweep_wanted_ || usable;
+  return true;
 }
 
 void Fleet::OnMemberReturned(FleetMember& member, const std::vector<ClientCall*>& calls,

@@ -40,7 +40,8 @@ void Fleet::Unpark(ClientCall& call) {
 
 // OK if there is hope for the call; otherwise how it ends.
 absl::Status Fleet::CheckMayWait(const ClientCall& call, const absl::Status& why) const {
-  if (!call.routing->admitted && parked_.waiting() >= options_.endpoint.max_waiting_calls) {
+  const bool admitted = call.routing->admitted || call.routing->attempts > 0;
+  if (!admitted && parked_.waiting() >= options_.endpoint.max_waiting_calls) {
     return absl::ResourceExhaustedError(absl::StrCat(parked_.waiting(), " calls wait for a server of ",
                                                      options_.name, ", limit is ",
                                                      options_.endpoint.max_waiting_calls));

@@ -33,6 +33,13 @@ absl::Status CheckRetryPolicy(const RetryPolicy& policy) {
   valid.Update(CheckDuration("initial_backoff", policy.initial_backoff));
   valid.Update(CheckDuration("max_backoff", policy.max_backoff));
   valid.Update(CheckDuration("hedge_delay", policy.hedge_delay));
+  const absl::Duration delay = policy.hedge_delay.value_or(absl::InfiniteDuration());
+  if (policy.max_attempts == 1 && delay != absl::InfiniteDuration()) {
+    valid.Update(absl::InvalidArgumentError(
+        absl::StrCat("retry.hedge_delay is ", absl::FormatDuration(delay),
+                     ", but retry.max_attempts is 1: there is no other attempt, it must be 2 to ",
+                     MethodRetry::kMaxAttempts)));
+  }
   return valid;
 }
 

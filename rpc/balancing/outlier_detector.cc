@@ -63,28 +63,34 @@ OutlierDetector::OutlierDetector(const Options& options)
 
 // ---------------------------------------------------------------- Servers
 
-void OutlierDetector::Add(uint64_t id, std::shared_ptr<ServerLoad> load, Instant now, bool ramp_up) {
+void OutlierDetector::Add(uint64_t id, std::shared_ptr<ServerLoad> load, bool ramp_up) {
   Server& server = servers_[id];
   server.load = std::move(load);
-  BeginAnew(server, now, ramp_up);
-  // A new server's caller asks for its factor.
-  server.told_factor = server.factor;
-  next_sweep_ = std::min(next_sweep_, NextLook(server, now));
+  server.ramp_up = ramp_up;
 }
 
 void OutlierDetector::Remove(uint64_t id) {
-  const auto found = servers_.find(id);
-  if (found == servers_.end()) return;
-  if (found->second.ejected) --ejected_;
-  servers_.erase(found);
+  SetUsable(id, false, Instant());
+  servers_.erase(id);
 }
 
-void OutlierDetector::Restart(uint64_t id, Instant now) {
+void OutlierDetector::SetUsable(uint64_t id, bool usable, Instant now) {
   const auto found = servers_.find(id);
   if (found == servers_.end()) return;
-  BeginAnew(found->second, now, /*ramp_up=*/true);
-  // What has changed is told by the next sweep, which is now.
-  next_sweep_ = std::min(next_sweep_, now);
+  Server& server = found->second;
+  if (std::exchange(server.usable, usable) == usable) return;
+  if (usable) {
+    ++usable_;
+    BeginAnew(server, now, std::exchange(server.ramp_up, true));
+    server.told_factor = server.factor;
+    next_sweep_ = std::min(next_sweep_, NextLook(server, now));
+  } else {
+    --usable_;
+    if (std::exchange(server.ejected, false)) --ejected_;
+    server.factor = 1;
+    server.told_factor = 1;
+  }
+  server.told_ejected = false;
 }
 
 // Brings a server into use, and forgets what was counted.
@@ -141,7 +147,7 @@ OutlierDetector::Counts OutlierDetector::InWindow(const Server& server) const {
 std::vector<OutlierDetector::Change> OutlierDetector::Sweep(Instant now) {
   for (auto& [id, server] : servers_) {
     if (server.ejected && now >= server.back_at) BeginAnew(server, now, /*ramp_up=*/true);
-    if (server.ejected) continue;
+    if (server.ejected || !server.usable) continue;
     server.factor = FactorAt(server, now);
     if (server.times_ejected > 0 && now - server.forgives_since >= options_.forgive_after) {
       --server.times_ejected;
@@ -169,7 +175,7 @@ std::vector<OutlierDetector::Change> OutlierDetector::Sweep(Instant now) {
 std::vector<OutlierDetector::Verdict> OutlierDetector::FindOutliers(Instant now) {
   std::vector<Verdict> verdicts;
   for (auto& [id, server] : servers_) {
-    if (server.ejected) continue;
+    if (server.ejected || !server.usable) continue;
     Remember(server, now);
     const uint32_t in_a_row = server.load->failures_in_a_row();
     if (HasFailedInARow(*server.load)) {
@@ -203,7 +209,7 @@ void OutlierDetector::JudgeLatencies(std::vector<Verdict>& verdicts) {
   for (const Verdict& verdict : verdicts) judged.insert(verdict.server);
   std::vector<Mean> means;
   for (auto& [id, server] : servers_) {
-    if (server.ejected || judged.contains(&server)) continue;
+    if (server.ejected || !server.usable || judged.contains(&server)) continue;
     const Counts counts = InWindow(server);
     if (counts.successes < std::max(options_.min_volume, 1u)) continue;
     means.push_back(
@@ -225,10 +231,12 @@ void OutlierDetector::JudgeLatencies(std::vector<Verdict>& verdicts) {
   }
 }
 
+// Those that cannot be used are out of use already.
 size_t OutlierDetector::MostEjected() const {
-  if (servers_.empty()) return 0;
+  if (usable_ == 0) return 0;
   const auto share = static_cast<size_t>(static_cast<double>(servers_.size()) * options_.max_ejected_share);
-  return std::min(share, servers_.size() - 1);
+  const size_t unusable = servers_.size() - usable_;
+  return std::min(share - std::min(share, unusable), usable_ - 1);
 }
 
 void OutlierDetector::Eject(Verdict& verdict, Instant now) {
@@ -254,7 +262,9 @@ Instant OutlierDetector::NextLook(const Server& server, Instant now) const {
 
 void OutlierDetector::Schedule(Instant now) {
   next_sweep_ = Instant::Infinite();
-  for (const auto& [id, server] : servers_) next_sweep_ = std::min(next_sweep_, NextLook(server, now));
+  for (const auto& [id, server] : servers_) {
+    if (server.usable) next_sweep_ = std::min(next_sweep_, NextLook(server, now));
+  }
 }
 
 }  // namespace ferry

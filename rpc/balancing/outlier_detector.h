@@ -86,16 +86,18 @@ class OutlierDetector {
   // REQUIRES: Check(options) is OK.
   explicit OutlierDetector(const Options& options);
 
-  // Watches a server by an id of the caller's, which is not in use. `ramp_up`: it is new among others that
-  // carry the load, and begins with a part of its weight.
-  void Add(uint64_t server, std::shared_ptr<ServerLoad> load, transport::Instant now, bool ramp_up);
+  // There is a server, by an id of the caller's, which is not in use; it cannot be used yet. `ramp_up`: it is
+  // new among others that carry the load, and will begin with a part of its weight.
+  void Add(uint64_t server, std::shared_ptr<ServerLoad> load, bool ramp_up);
 
   // The server is gone. Does nothing if it is not there.
   void Remove(uint64_t server);
 
-  // The server is connected again after it was lost: it comes back at once if it is ejected, and ramps up.
-  // What was counted before no longer counts; how often it was ejected does.
-  void Restart(uint64_t server, transport::Instant now);
+  // The server can be used (it is connected, and says that it serves) or cannot: it is then not ejected, but
+  // counts among those that are out of use. One that can be used again ramps up; what was counted before no
+  // longer counts, how often it was ejected does. is_ejected and weight_factor say how it is then: the next
+  // sweep does not. Does nothing if the server is not there.
+  void SetUsable(uint64_t server, bool usable, transport::Instant now);
 
   // Looks at all servers, and returns what has changed since the last time. Call it at next_sweep(), and at
   // once when a call makes IsDue true. O(n), or O(n log n) if latency counts.
@@ -137,6 +139,9 @@ class OutlierDetector {
     std::shared_ptr<ServerLoad> load;
     // The counts at earlier sweeps, the oldest first: one as old as the window or older, then younger ones.
     std::deque<Snapshot> history;
+    bool usable = false;
+    // Whether it begins with a part of its weight when it can be used next.
+    bool ramp_up = false;
     bool ejected = false;
     // While ejected: when it comes back.
     transport::Instant back_at{};
@@ -172,6 +177,7 @@ class OutlierDetector {
 
   const Options options_;
   std::map<uint64_t, Server> servers_;
+  size_t usable_ = 0;
   size_t ejected_ = 0;
   uint64_t ejections_refused_ = 0;
   transport::Instant next_sweep_ = transport::Instant::Infinite();

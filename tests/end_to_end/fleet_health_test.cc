@@ -131,9 +131,9 @@ TEST_F(FleetHealthTest, TheLastServerIsLeftTooWhenItSaysThatItDoesNotServe) {
   EXPECT_EQ(reply.Wait().status(), absl::OkStatus());
 }
 
-TEST_F(FleetHealthTest, WhoDoesNotServeIsNoneOfThoseOfWhomAShareRemains) {
+TEST_F(FleetHealthTest, WhoDoesNotServeCountsAmongThoseWhoAreOutOfUse) {
   Serve(kServing);
-  // One of three may be ejected, but none of two.
+  // One of three may be out of use.
   Connect({.balancing = {.policy = BalancingPolicy::kRoundRobin},
            .outliers = {.failures_in_a_row = 5, .max_failure_share = 1, .max_ejected_share = 0.34},
            .retry = {.max_attempts = 1},

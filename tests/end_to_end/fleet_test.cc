@@ -117,8 +117,29 @@ TEST_F(FleetTest, CallsOfOneKeyGoToOneServer) {
 }
 
 TEST_F(FleetTest, RefusesOptionsThatAreOutOfBounds) {
-  EXPECT_EQ(Channel::CreateResolved("x", names_.Factory(), {.retry = {.max_attempts = 0}}).status(),
-            absl::InvalidArgumentError("retry.max_attempts is 0, it must be 1 to 10"));
+  const struct {
+    ChannelOptions options;
+    const char* message;
+  } kCases[] = {
+      {{.connect_timeout = absl::ZeroDuration()}, "connect_timeout is 0, must be at least 1ms"},
+      {{.min_backoff = absl::ZeroDuration()}, "min_backoff is 0, must be at least 1ms"},
+      {{.min_backoff = absl::Seconds(2), .max_backoff = absl::Seconds(1)},
+       "max_backoff is 1s, must be at least 2s"},
+      {{.keepalive_time = absl::Microseconds(999)}, "keepalive_time is 999us, must be at least 1ms"},
+      {{.retry = {.max_attempts = 0}}, "retry.max_attempts is 0, it must be 1 to 10"},
+      {{.retry = {.max_attempts = 1, .hedge_delay = absl::Milliseconds(5)}},
+       "retry.hedge_delay is 5ms, but retry.max_attempts is 1: there is no other attempt, it must be 2 to "
+       "10"},
+  };
+  for (const auto& c : kCases) {
+    EXPECT_EQ(Channel::CreateResolved("x", names_.Factory(), c.options).status(),
+              absl::InvalidArgumentError(c.message));
+  }
+}
+
+TEST(ChannelOptionsTest, AreCheckedForOneServerToo) {
+  EXPECT_EQ(Channel::Create("127.0.0.1:1", {.min_backoff = -absl::Seconds(1)}).status(),
+            absl::InvalidArgumentError("min_backoff is -1s, must be at least 1ms"));
 }
 
 }  // namespace

@@ -191,6 +191,24 @@ TEST_F(EndpointTest, ConnectsAtOnceAfterAConnectionIsLost) {
   EXPECT_TRUE(next.status.ok()) << next.status;
 }
 
+TEST_F(EndpointTest, ConnectsAtOnceAfterAConnectionThatLasted) {
+  for (const bool lasts : {false, true}) {
+    SCOPED_TRACE(lasts);
+    Create();
+    script_ = {};
+    peers_.clear();
+    StartAndSettle(NewCall());
+    Greet();
+    // It carries a call that the server has not answered.
+    Advance(Endpoint::kLasting - absl::Milliseconds(lasts ? 0 : 1));
+    Peer().Close();
+    loop_->RunUntilIdle();
+    StartAndSettle(NewCall());
+    EXPECT_THAT(script_.attempts, SizeIs(lasts ? 2 : 1));
+    Close();
+  }
+}
+
 TEST_F(EndpointTest, TakesAPeerThatIsNoServerForAFailureToConnect) {
   Create();
   TestCall& call = StartAndSettle(NewCall());

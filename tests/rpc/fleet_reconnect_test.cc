@@ -27,5 +27,33 @@ TEST_F(FleetReconnectTest, TriesAServerAgainEveryFewSecondsHoweverLongItIsGone) 
   }
 }
 
+TEST_F(FleetReconnectTest, TriesAServerAgainAtOnceThatWasConnectedAndNotCalled) {
+  Connect();
+  Advance(absl::Seconds(2));
+  const size_t before = scripts_[2].attempts.size();
+  peers_[2]->Close();
+  loop_->RunUntilIdle();
+  EXPECT_EQ(scripts_[2].attempts.size(), before + 1);
+}
+
+TEST_F(FleetReconnectTest, AllCallsThatWereSentMayWaitForAnotherServer) {
+  endpoint_options_.max_waiting_calls = 1;
+  Connect({});
+  for (const size_t server : {1, 2}) {
+    scripts_[server].failures = 1'000'000;
+    peers_[server]->Close();
+  }
+  loop_->RunUntilIdle();
+  test::TestCall& first = Start({.wait_for_ready = true});
+  test::TestCall& second = Start({.wait_for_ready = true});
+  scripts_[0].failures = 1;
+  peers_[0]->Send(DrainAll());
+  peers_[0]->Close();
+  loop_->RunUntilIdle();
+  EXPECT_FALSE(first.ended) << first.status;
+  EXPECT_FALSE(second.ended) << second.status;
+  EXPECT_TRUE(Start({.wait_for_ready = true}).ended) << "one that was never sent";
+}
+
 }  // namespace
 }  // namespace ferry

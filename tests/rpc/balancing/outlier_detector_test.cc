@@ -30,7 +30,8 @@ class OutlierDetectorTest : public testing::Test {
   }
   void Add(bool ramp_up) {
     loads_.push_back(std::make_shared<ServerLoad>());
-    detector_->Add(loads_.size() - 1, loads_.back(), clock_.Now(), ramp_up);
+    detector_->Add(loads_.size() - 1, loads_.back(), ramp_up);
+    detector_->SetUsable(loads_.size() - 1, true, clock_.Now());
   }
   void Calls(size_t server, int count, bool ok, absl::Duration latency = absl::Milliseconds(1)) {
     for (int i = 0; i < count; ++i) {
@@ -280,14 +281,54 @@ TEST_F(OutlierDetectorTest, ARestartedServerComesBackAtOnce) {
   Calls(1, 5, false);
   Sweep();
   ASSERT_TRUE(detector_->is_ejected(1));
+  detector_->SetUsable(1, false, clock_.Now());
+  EXPECT_FALSE(detector_->is_ejected(1));
+  EXPECT_EQ(detector_->ejected(), 0);
   clock_.Advance(absl::Milliseconds(10));
-  detector_->Restart(1, clock_.Now());
-  EXPECT_EQ(detector_->next_sweep(), clock_.Now());
-  const std::vector<Change> changes = Sweep(absl::ZeroDuration());
-  ASSERT_EQ(changes.size(), 1);
-  EXPECT_FALSE(changes[0].ejected);
-  EXPECT_EQ(changes[0].weight_factor, 0.1);
-  detector_->Restart(77, clock_.Now());
+  detector_->SetUsable(1, true, clock_.Now());
+  EXPECT_FALSE(detector_->is_ejected(1));
+  EXPECT_EQ(detector_->weight_factor(1), 0.1);
+  EXPECT_TRUE(Sweep(absl::ZeroDuration()).empty());
+  while (detector_->weight_factor(1) < 1) Sweep(detector_->next_sweep() - clock_.Now());
+  detector_->SetUsable(77, true, clock_.Now());
+}
+
+TEST_F(OutlierDetectorTest, AServerRampsUpFromWhenItCanBeUsed) {
+  Create(3);
+  loads_.push_back(std::make_shared<ServerLoad>());
+  detector_->Add(3, loads_.back(), /*ramp_up=*/true);
+  Sweep(absl::Seconds(10));
+  detector_->SetUsable(3, true, clock_.Now());
+  EXPECT_EQ(detector_->weight_factor(3), 0.1);
+}
+
+TEST_F(OutlierDetectorTest, NothingIsLookedAtThatCannotBeUsed) {
+  Create(3);
+  Sweep();
+  for (uint64_t server = 0; server < 3; ++server) detector_->SetUsable(server, false, clock_.Now());
+  Calls(1, 5, false);
+  EXPECT_TRUE(Sweep().empty());
+  EXPECT_EQ(detector_->next_sweep(), transport::Instant::Infinite());
+  EXPECT_FALSE(detector_->is_ejected(1));
+}
+
+TEST_F(OutlierDetectorTest, ServersThatCannotBeUsedCountAsEjected) {
+  const struct {
+    uint64_t unusable;
+    size_t ejected;
+  } kCases[] = {{0, 5}, {1, 4}, {4, 1}, {5, 0}, {6, 0}, {9, 0}, {10, 0}};
+  for (const auto& c : kCases) {
+    SCOPED_TRACE(c.unusable);
+    loads_.clear();
+    Create(10, {.max_ejected_share = 0.5});
+    for (uint64_t server = 0; server < c.unusable; ++server) {
+      detector_->SetUsable(server, false, clock_.Now());
+    }
+    for (size_t server = 0; server < 10; ++server) Calls(server, 5, false);
+    Sweep();
+    EXPECT_EQ(detector_->ejected(), c.ejected);
+    EXPECT_EQ(detector_->ejections_refused(), 10 - c.unusable - c.ejected);
+  }
 }
 
 TEST_F(OutlierDetectorTest, ARemovedServerMakesRoomForAnother) {
