@@ -1,27 +1,20 @@
-// Many calls at once, and what ends in the middle of them.
-#include <algorithm>
+// Many calls at once, and connections that come and go meanwhile.
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/notification.h"
 #include "ferry/rpc/channel.h"
-#include "ferry/rpc/server.h"
-#include "ferry/transport/check.h"
 #include "ferry/transport/loop_group.h"
 #include "gtest/gtest.h"
 #include "tests/end_to_end/call_forms.h"
+#include "tests/end_to_end/concurrency_fixture.h"
 #include "tests/end_to_end/conformance.ferry.h"
-#include "tests/end_to_end/conformance_service.h"
 #include "tests/end_to_end/process_resources.h"
 #include "tests/end_to_end/served.h"
 #include "tests/end_to_end/waiting.h"
@@ -42,36 +35,7 @@ constexpr uint64_t kShare = 1;
 constexpr uint64_t kShare = 1;
 #endif
 
-// Mostly small, some of several frames.
-size_t SizeOf(uint64_t id) { return id % 100 == 99 ? 150'000 : id % 10 == 9 ? 5'000 : id % 64; }
-
-bool Matches(const Message& request, const absl::StatusOr<Message>& reply) {
-  return reply.ok() && reply->id() == request.id() && reply->payload() == request.payload();
-}
-
-// Ways in which calls end, counted.
-struct Tally {
-  std::atomic<uint64_t> right{0};
-  std::atomic<uint64_t> wrong{0};
-  std::atomic<uint64_t> failed{0};
-  uint64_t all() const { return right + wrong + failed; }
-};
-
-// Waits for a notification. Dies if it does not come: somebody holds a reference to what the caller would
-// destroy.
-void Await(absl::Notification& notification) {
-  FERRY_CHECK(notification.WaitForNotificationWithTimeout(kLongTime), "what was waited for did not happen");
-}
-
-class ConcurrencyTest : public testing::TestWithParam<const char*> {};
-
-INSTANTIATE_TEST_SUITE_P(Transports, ConcurrencyTest, testing::Values("127.0.0.1:0", "unix", "in-process"),
-                         [](const testing::TestParamInfo<const char*>& info) {
-                           const std::string name = info.param;
-                           return std::string(name == "unix"         ? "Unix"
-                                              : name == "in-process" ? "InProcess"
-                                                                     : "Tcp");
-                         });
+INSTANTIATE_TEST_SUITE_P(Transports, ConcurrencyTest, testing::ValuesIn(kTransports), NameOfTransport);
 
 TEST_P(ConcurrencyTest, ThreadsShareAChannel) {
   constexpr int kThreads = 8;
@@ -95,54 +59,6 @@ TEST_P(ConcurrencyTest, ThreadsShareAChannel) {
   EXPECT_EQ(tally.wrong, 0u);
   EXPECT_EQ(tally.right, kThreads * kCalls);
 }
-
-// Chains keep a number of calls in flight, each starting the next inside its callback.
-class Chains {
- public:
-  // `calls` in all over `stub`, `count` at a time.
-  Chains(ConformanceStub& stub, uint64_t calls, uint64_t count) : stub_(stub), calls_(calls), ended_(calls) {
-    running_ = count;
-  }
-
-  void Start() {
-    for (uint64_t i = running_; i > 0; --i) Next();
-  }
-  // Waits until every call has ended.
-  void Wait() { Await(done_); }
-
-  const Tally& tally() const { return tally_; }
-  // How often the call that ended most or least often did.
-  uint64_t most_ends() const { return *std::max_element(ended_.begin(), ended_.end()); }
-  uint64_t least_ends() const { return *std::min_element(ended_.begin(), ended_.end()); }
-
- private:
-  void Next() {
-    const uint64_t id = next_.fetch_add(1);
-    if (id >= calls_) {
-      if (running_.fetch_sub(1) == 1) done_.Notify();
-      return;
-    }
-    const StubMethod& method = kEchoes[id % 3];
-    (stub_.*method.callback_fresh)(
-        MessageOf(id, SizeOf(id)), {}, [this, id](const absl::StatusOr<Message>& reply) {
-          ++ended_[id];
-          if (!reply.ok()) {
-            ++tally_.failed;
-          } else {
-            ++(Matches(MessageOf(id, SizeOf(id)), reply) ? tally_.right : tally_.wrong);
-          }
-          Next();
-        });
-  }
-
-  ConformanceStub& stub_;
-  const uint64_t calls_;
-  std::atomic<uint64_t> next_{0};
-  std::atomic<uint64_t> running_;
-  std::vector<std::atomic<uint64_t>> ended_;
-  Tally tally_;
-  absl::Notification done_;
-};
 
 // Callbacks alone start calls for a while, again and again, and then a thread comes along.
 TEST_P(ConcurrencyTest, ThreadsJoinALoopThatCallsAlone) {
@@ -199,147 +115,6 @@ TEST_P(ConcurrencyTest, MoreCallsThanAConnectionTakesWaitTheirTurn) {
   chains.Wait();
   EXPECT_EQ(chains.tally().right, kCalls);
   EXPECT_EQ(chains.most_ends(), 1u);
-}
-
-// ---------------------------------------------------------------- Ends in the middle
-
-// Starts `count` calls to methods that answer, and to one that does not.
-void StartCalls(ConformanceStub& stub, uint64_t count, Tally& tally, absl::BlockingCounter& ended) {
-  for (uint64_t id = 0; id < count; ++id) {
-    const auto done = [&tally, &ended, id](absl::StatusOr<Message> reply) {
-      if (!reply.ok()) {
-        ++tally.failed;
-      } else {
-        ++(reply->id() == id ? tally.right : tally.wrong);
-      }
-      ended.DecrementCount();
-    };
-    const Message request = MessageOf(id, SizeOf(id));
-    if (id % 4 == 3) {
-      stub.Hold(request, {}, done);
-    } else {
-      (stub.*kEchoes[id % 4].callback_fresh)(request, {}, done);
-    }
-  }
-}
-
-TEST_P(ConcurrencyTest, AChannelMayBeDestroyedWithCallsInFlight) {
-  constexpr int kCalls = 1'000;
-  Served served(GetParam());
-  for (int round = 0; round < 5; ++round) {
-    Tally tally;
-    absl::BlockingCounter ended(kCalls);
-    std::unique_ptr<Channel> channel = served.NewChannel();
-    ConformanceStub stub(*channel);
-    StartCalls(stub, kCalls, tally, ended);
-    channel.reset();
-    // Every callback has returned.
-    EXPECT_EQ(tally.all(), static_cast<uint64_t>(kCalls));
-    EXPECT_EQ(tally.wrong, 0u);
-    EXPECT_GE(tally.failed, static_cast<uint64_t>(kCalls / 4));
-    ended.Wait();
-    EXPECT_TRUE(served.stub->EchoInline(Message()).ok());
-  }
-}
-
-TEST_P(ConcurrencyTest, AChannelMayBeDestroyedInsideItsCallback) {
-  constexpr int kCalls = 1'000;
-  Served served(GetParam());
-  for (int round = 0; round < 5; ++round) {
-    Tally tally;
-    absl::BlockingCounter ended(kCalls);
-    absl::Notification destroyed;
-    std::unique_ptr<Channel> channel = served.NewChannel();
-    ConformanceStub stub(*channel);
-    StartCalls(stub, kCalls, tally, ended);
-    stub.EchoInline(Message(), {}, [&](const absl::StatusOr<Message>&) {
-      channel.reset();
-      destroyed.Notify();
-    });
-    Await(destroyed);
-    EXPECT_TRUE(Eventually([&] { return tally.all() == kCalls; }));
-    EXPECT_EQ(tally.wrong, 0u);
-    ended.Wait();
-  }
-}
-
-TEST_P(ConcurrencyTest, AChannelMayBeDestroyedInsideACallbackOfAnother) {
-  constexpr int kCalls = 1'000;
-  Served served(GetParam());
-  Tally tally;
-  absl::BlockingCounter ended(kCalls);
-  absl::Notification destroyed;
-  std::unique_ptr<Channel> channel = served.NewChannel();
-  ConformanceStub stub(*channel);
-  StartCalls(stub, kCalls, tally, ended);
-  served.stub->EchoInline(Message(), {}, [&](const absl::StatusOr<Message>&) {
-    channel.reset();
-    destroyed.Notify();
-  });
-  Await(destroyed);
-  EXPECT_TRUE(Eventually([&] { return tally.all() == kCalls; }));
-  EXPECT_EQ(tally.wrong, 0u);
-  ended.Wait();
-}
-
-TEST_P(ConcurrencyTest, ChainedCallsEndWithTheirChannel) {
-  // Callbacks go on starting calls while, and after, the channel ends those it has.
-  constexpr uint64_t kCalls = 5'000;
-  Served served(GetParam());
-  std::unique_ptr<Channel> channel = served.NewChannel();
-  ConformanceStub stub(*channel);
-  Chains chains(stub, kCalls, 64);
-  chains.Start();
-  ASSERT_TRUE(Eventually([&] { return chains.tally().right > 100; }));
-  channel.reset();
-  EXPECT_EQ(chains.tally().all(), kCalls);
-  EXPECT_EQ(chains.tally().wrong, 0u);
-  EXPECT_EQ(chains.most_ends(), 1u);
-}
-
-TEST_P(ConcurrencyTest, AServerMayBeDestroyedWithCallsInFlight) {
-  constexpr int kCalls = 1'000;
-  if (std::string(GetParam()) == "in-process") GTEST_SKIP() << "the server must outlive the channel";
-  for (int round = 0; round < 5; ++round) {
-    Served served(GetParam());
-    Tally tally;
-    absl::BlockingCounter ended(kCalls);
-    ASSERT_TRUE(served.stub->EchoInline(Message()).ok());
-    StartCalls(*served.stub, kCalls, tally, ended);
-    ASSERT_TRUE(served.service.WaitForHeld(1));
-    served.server.reset();
-    EXPECT_TRUE(Eventually([&] { return tally.all() == kCalls; })) << tally.all();
-    EXPECT_EQ(tally.wrong, 0u);
-    ended.Wait();
-    // Call objects are finished after the server is gone.
-    HeldCall held = served.service.TakeHeld();
-    EXPECT_TRUE(held.context().cancelled());
-    std::move(held).Finish(absl::OkStatus());
-  }
-}
-
-TEST_P(ConcurrencyTest, CallsMayBeFinishedWhileTheirServerIsDestroyed) {
-  constexpr int kCalls = 200;
-  if (std::string(GetParam()) == "in-process") GTEST_SKIP() << "the server must outlive the channel";
-  for (int round = 0; round < 10; ++round) {
-    Served served(GetParam());
-    Tally tally;
-    absl::BlockingCounter ended(kCalls);
-    for (int i = 0; i < kCalls; ++i) {
-      served.stub->Hold(Message(), {}, [&](const absl::StatusOr<Message>& reply) {
-        ++(reply.ok() ? tally.right : tally.failed);
-        ended.DecrementCount();
-      });
-    }
-    ASSERT_TRUE(served.service.WaitForHeld(kCalls));
-    std::thread finisher([&] {
-      for (int i = 0; i < kCalls; ++i) served.service.TakeHeld().Finish(absl::OkStatus());
-    });
-    served.server.reset();
-    finisher.join();
-    EXPECT_TRUE(Eventually([&] { return tally.all() == kCalls; })) << tally.all();
-    ended.Wait();
-  }
 }
 
 // ---------------------------------------------------------------- Connections come and go

@@ -1,152 +1,23 @@
+// What a FaultProxy does to the bytes of connections.
 #include "ferry/tests/testing/fault_proxy.h"
 
-#include <sys/socket.h>
-#include <sys/uio.h>
-
-#include <memory>
+#include <cstddef>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "ferry/transport/address.h"
-#include "ferry/transport/clock.h"
 #include "ferry/transport/io_result.h"
-#include "ferry/transport/posix.h"
-#include "ferry/transport/socket.h"
-#include "ferry/transport/socket_address.h"
 #include "gtest/gtest.h"
-#include "tests/testing/temporary_directory.h"
+#include "tests/testing/fault_proxy_fixture.h"
 
 namespace ferry::test {
 namespace {
 
-using transport::AcceptResult;
-using transport::ConnectState;
-using transport::FileDescriptor;
 using transport::IoResult;
-using transport::ManualClock;
-using transport::SocketAddress;
-
-SocketAddress AddressOf(const std::string& text) {
-  const absl::StatusOr<transport::Address> parsed = transport::Address::Parse(text);
-  EXPECT_TRUE(parsed.ok()) << parsed.status();
-  return Resolve(*parsed)->front();
-}
-
-// One end of a connection, on the test's thread. Waits as long as it takes: a test that waits in vain ends by
-// Bazel's timeout.
-class Peer {
- public:
-  explicit Peer(FileDescriptor socket) : socket_(std::move(socket)) {}
-
-  // What one try to read comes to; bytes are appended to `received`.
-  IoResult TryRead() {
-    char bytes[4096];
-    const iovec part = {.iov_base = bytes, .iov_len = sizeof bytes};
-    IoResult result = Receive(socket_, {&part, 1}, {});
-    received.append(bytes, result.bytes);
-    return result;
-  }
-  // Reads until `size` bytes have come in all, or the connection ends; what has come.
-  const std::string& Await(size_t size) {
-    while (received.size() < size) {
-      const IoResult result = TryRead();
-      if (result.state == IoResult::State::kEnd || result.state == IoResult::State::kFailed) break;
-      if (result.state == IoResult::State::kWouldBlock) std::this_thread::yield();
-    }
-    return received;
-  }
-  // How the connection ends: kEnd or kFailed.
-  IoResult::State AwaitEnd() {
-    for (;;) {
-      const IoResult::State state = TryRead().state;
-      if (state == IoResult::State::kEnd || state == IoResult::State::kFailed) return state;
-      std::this_thread::yield();
-    }
-  }
-  // How many of `bytes` could be written without waiting.
-  size_t Write(std::string bytes) {
-    const iovec part = {.iov_base = bytes.data(), .iov_len = bytes.size()};
-    return Send(socket_, {&part, 1}, {}).bytes;
-  }
-  void FinishWriting() { ShutdownWriting(socket_); }
-
-  std::string received;
-
- private:
-  FileDescriptor socket_;
-};
-
-class FaultProxyTest : public testing::Test {
- protected:
-  void Begin(FaultProxy::Options options = {}, const std::string& server = "127.0.0.1:0") {
-    const SocketAddress at = AddressOf(server);
-    absl::StatusOr<FileDescriptor> socket = transport::OpenSocket(at);
-    ASSERT_TRUE(socket.ok()) << socket.status();
-    listening_ = *std::move(socket);
-    ASSERT_TRUE(Bind(listening_, at).ok());
-    ASSERT_TRUE(Listen(listening_, 100, at).ok());
-    options.clock = &clock_;
-    absl::StatusOr<std::unique_ptr<FaultProxy>> proxy =
-        FaultProxy::Create(LocalAddress(listening_)->ToString(), options);
-    ASSERT_TRUE(proxy.ok()) << proxy.status();
-    proxy_ = *std::move(proxy);
-  }
-
-  // A client whose connection may still be under way.
-  absl::StatusOr<FileDescriptor> StartClient() {
-    const SocketAddress address = AddressOf(proxy_->address());
-    absl::StatusOr<FileDescriptor> socket = transport::OpenSocket(address);
-    if (!socket.ok()) return socket;
-    absl::StatusOr<ConnectState> state = StartConnect(*socket, address);
-    if (!state.ok()) return state.status();
-    if (*state == ConnectState::kQueueFull) return absl::UnavailableError("the queue is full");
-    return socket;
-  }
-  static bool Connected(const FileDescriptor& socket) {
-    sockaddr_storage peer;
-    socklen_t size = sizeof peer;
-    return getpeername(socket.get(), reinterpret_cast<sockaddr*>(&peer), &size) == 0;
-  }
-  Peer Client() {
-    absl::StatusOr<FileDescriptor> socket = StartClient();
-    EXPECT_TRUE(socket.ok()) << socket.status();
-    while (!Connected(*socket)) std::this_thread::yield();
-    return Peer(*std::move(socket));
-  }
-  // The server's end of the next connection.
-  Peer Accepted() {
-    for (;;) {
-      AcceptResult accepted = Accept(listening_, {});
-      if (accepted.state == AcceptResult::State::kAccepted) return Peer(std::move(accepted.socket));
-      std::this_thread::yield();
-    }
-  }
-  bool NobodyConnects() { return Accept(listening_, {}).state == AcceptResult::State::kNone; }
-
-  template <typename Condition>
-  void AwaitCounters(Condition condition) {
-    while (!condition(proxy_->counters())) std::this_thread::yield();
-  }
-  void AwaitRead(uint64_t bytes) {
-    AwaitCounters([&](const FaultProxy::Counters& c) { return c.bytes_from_client >= bytes; });
-  }
-  void SetFaults(const FaultProxy::Faults& faults) {
-    const absl::Status set = proxy_->SetFaults(faults);
-    ASSERT_TRUE(set.ok()) << set;
-  }
-
-  TemporaryDirectory directory_;
-  ManualClock clock_;
-  FileDescriptor listening_;
-  std::unique_ptr<FaultProxy> proxy_;
-};
 
 TEST_F(FaultProxyTest, PassesBytesAndEndsBothWaysOverEveryKindOfAddress) {
   const std::string unix = absl::StrCat("unix:", directory_.path());
@@ -295,138 +166,6 @@ TEST_F(FaultProxyTest, WhatIsUnderWayVanishesInABlackHole) {
   proxy_->Catchup();
   EXPECT_EQ(proxy_->counters().bytes_to_server, 0u);
   EXPECT_EQ(proxy_->counters().bytes_held, 0u);
-}
-
-TEST_F(FaultProxyTest, ResetsAllConnections) {
-  Begin();
-  Peer client = Client();
-  Peer server = Accepted();
-  proxy_->ResetConnections();
-  EXPECT_EQ(client.AwaitEnd(), IoResult::State::kFailed);
-  EXPECT_EQ(server.AwaitEnd(), IoResult::State::kFailed);
-  EXPECT_EQ(proxy_->counters().resets, 1u);
-  EXPECT_EQ(proxy_->counters().open_connections, 0u);
-}
-
-TEST_F(FaultProxyTest, ResetsTheNextConnections) {
-  Begin();
-  proxy_->ResetNext(2);
-  for (int i = 0; i < 2; ++i) {
-    absl::StatusOr<FileDescriptor> client = StartClient();
-    ASSERT_TRUE(client.ok()) << client.status();
-    EXPECT_EQ(Peer(*std::move(client)).AwaitEnd(), IoResult::State::kFailed);
-  }
-  Client().Write("third");
-  EXPECT_EQ(Accepted().Await(5), "third");
-  EXPECT_EQ(proxy_->counters().resets, 2u);
-}
-
-TEST_F(FaultProxyTest, APeersResetIsPassedOn) {
-  Begin();
-  Peer client = Client();
-  {
-    Peer server = Accepted();
-    client.Write("unread");
-    AwaitCounters([](const FaultProxy::Counters& c) { return c.bytes_to_server == 6; });
-  }
-  EXPECT_EQ(client.AwaitEnd(), IoResult::State::kFailed);
-}
-
-TEST_F(FaultProxyTest, CutsAfterSoManyBytes) {
-  struct Case {
-    std::string name;
-    FaultProxy::Faults faults;
-    std::string to_server;
-    std::string to_client;
-    IoResult::State end;
-  };
-  const Case kCases[] = {
-      {"to the server", {.cut_to_server_after = 3}, "abc", "", IoResult::State::kEnd},
-      {"nothing to the server", {.cut_to_server_after = 0}, "", "", IoResult::State::kEnd},
-      {"to the client", {.cut_to_client_after = 2}, "abcdef", "12", IoResult::State::kEnd},
-      {"with a reset",
-       {.cut_to_client_after = 2, .cut_with_reset = true},
-       "abcdef",
-       "",
-       IoResult::State::kFailed},
-  };
-  for (const Case& c : kCases) {
-    SCOPED_TRACE(c.name);
-    Begin();
-    Peer client = Client();
-    Peer server = Accepted();
-    SetFaults(c.faults);
-    client.Write("abcdef");
-    EXPECT_EQ(server.Await(c.to_server.size()), c.to_server);
-    server.Write("123456");
-    EXPECT_EQ(client.AwaitEnd(), c.end);
-    EXPECT_EQ(server.AwaitEnd(), c.end);
-    // A reset overtakes what was written before it.
-    if (c.end == IoResult::State::kEnd) {
-      EXPECT_EQ(client.received, c.to_client);
-      EXPECT_EQ(server.received, c.to_server);
-    }
-    EXPECT_EQ(proxy_->counters().cuts, 1u);
-  }
-}
-
-TEST_F(FaultProxyTest, RefusesConnectionsAndTakesThemAgain) {
-  for (const std::string& at : {std::string("127.0.0.1:0"), absl::StrCat("unix:", directory_.path(), "/p")}) {
-    SCOPED_TRACE(at);
-    Begin({.listen = at});
-    const std::string address = proxy_->address();
-    SetFaults({.new_connections = FaultProxy::NewConnections::kRefuse});
-    absl::StatusOr<FileDescriptor> client = StartClient();
-    while (client.ok() && transport::FinishConnect(*client, {}).ok()) {
-      ASSERT_FALSE(Connected(*client));
-      std::this_thread::yield();
-    }
-    EXPECT_TRUE(NobodyConnects());
-    SetFaults({});
-    EXPECT_EQ(proxy_->address(), address);
-    Client().Write("again");
-    EXPECT_EQ(Accepted().Await(5), "again");
-  }
-}
-
-TEST_F(FaultProxyTest, LetsConnectionsHang) {
-  Begin();
-  Peer before = Client();
-  Peer before_server = Accepted();
-  SetFaults({.new_connections = FaultProxy::NewConnections::kHang});
-  absl::StatusOr<FileDescriptor> client = StartClient();
-  ASSERT_TRUE(client.ok()) << client.status();
-  // Those before go on meanwhile.
-  before.Write("here");
-  EXPECT_EQ(before_server.Await(4), "here");
-  EXPECT_FALSE(Connected(*client));
-  EXPECT_TRUE(transport::FinishConnect(*client, {}).ok());
-  EXPECT_EQ(proxy_->counters().connections, 1u);
-  SetFaults({});
-  // The client's kernel asks again after a second.
-  while (!Connected(*client)) std::this_thread::yield();
-  Peer(*std::move(client)).Write("at last");
-  EXPECT_EQ(Accepted().Await(7), "at last");
-  EXPECT_EQ(proxy_->counters().connections, 2u);
-}
-
-TEST_F(FaultProxyTest, AHangingUnixSocketAnswersThatItsQueueIsFull) {
-  Begin({.listen = absl::StrCat("unix:", directory_.path(), "/proxy")});
-  SetFaults({.new_connections = FaultProxy::NewConnections::kHang});
-  EXPECT_TRUE(absl::IsUnavailable(StartClient().status()));
-  SetFaults({});
-  Client().Write("in");
-  EXPECT_EQ(Accepted().Await(2), "in");
-  EXPECT_EQ(proxy_->counters().connections, 1u);
-}
-
-TEST_F(FaultProxyTest, AServerThatIsNotThereResetsTheClient) {
-  Begin();
-  listening_.Close();
-  absl::StatusOr<FileDescriptor> client = StartClient();
-  ASSERT_TRUE(client.ok()) << client.status();
-  EXPECT_EQ(Peer(*std::move(client)).AwaitEnd(), IoResult::State::kFailed);
-  AwaitCounters([](const FaultProxy::Counters& c) { return c.failed_connections == 1; });
 }
 
 TEST_F(FaultProxyTest, ASlowReaderHoldsUpItsWriter) {
