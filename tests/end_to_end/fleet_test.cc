@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "ferry/rpc/call_failure.h"
 #include "ferry/rpc/channel.h"
 #include "gtest/gtest.h"
@@ -42,7 +43,7 @@ TEST_F(FleetTest, NamesTheServiceThatHasNoServers) {
   const absl::Status status = Call();
   EXPECT_EQ(status, absl::UnavailableError("greeters has no servers"));
   EXPECT_EQ(failure_.execution(), CallFailure::NOT_SENT);
-  EXPECT_EQ(failure_.phase(), CallFailure::CONNECT);
+  EXPECT_EQ(failure_.phase(), CallFailure::RESOLVE);
   EXPECT_EQ(failure_.attempt_count(), 0);
 }
 
@@ -70,6 +71,32 @@ TEST_F(FleetTest, KeepsTheLastListThroughAnError) {
   EXPECT_EQ(Call(), absl::OkStatus());
   names_.Tell(absl::UnavailableError("the name server is away"));
   EXPECT_EQ(Call(), absl::OkStatus());
+}
+
+TEST_F(FleetTest, KeepsTheLastListThroughAnEmptyOne) {
+  Connect();
+  TellAndConnect({&hosts_[0]});
+  names_.Tell(std::vector<std::string>());
+  // It has come by when this has.
+  names_.Tell(absl::UnavailableError("the name server is away"));
+  EXPECT_EQ(Call(), absl::OkStatus());
+  EXPECT_EQ(channel_->server_counts().servers, 1u);
+  EXPECT_TRUE(ReachesAll({&hosts_[0]}));
+}
+
+TEST_F(FleetTest, SaysWhatBecameOfTheNameWhenTheLastServersCannotBeReached) {
+  Connect();
+  TellAndConnect({&hosts_[0]});
+  names_.Tell(std::vector<std::string>());
+  hosts_[0].Stop();
+  absl::Status status;
+  ASSERT_TRUE(Eventually([&] {
+    status = Call();
+    return !status.ok();
+  }));
+  EXPECT_TRUE(absl::StartsWith(status.message(), "none of the 1 servers of greeters can be reached; "))
+      << status;
+  EXPECT_TRUE(absl::EndsWith(status.message(), "; since they were found: greeters has no servers")) << status;
 }
 
 TEST_F(FleetTest, ServersJoinAndLeave) {
