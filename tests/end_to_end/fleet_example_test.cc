@@ -60,7 +60,7 @@ class Program {
         unread_.append(bytes, static_cast<size_t>(size));
         continue;
       }
-      const std::string line = unread_.substr(0, end);
+      std::string line = unread_.substr(0, end);
       unread_.erase(0, end + 1);
       if (wanted(line)) return line;
     }
