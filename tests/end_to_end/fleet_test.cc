@@ -79,11 +79,9 @@ TEST_F(FleetTest, KeepsTheLastListThroughAnEmptyOne) {
   Connect();
   TellAndConnect({&hosts_[0]});
   names_.Tell(std::vector<std::string>());
-  // It has come by when this has.
-  names_.Tell(absl::UnavailableError("the name server is away"));
-  EXPECT_EQ(Call(), absl::OkStatus());
+  // The list comes within these.
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(Call(), absl::OkStatus());
   EXPECT_EQ(channel_->server_counts().servers, 1u);
-  EXPECT_TRUE(ReachesAll({&hosts_[0]}));
 }
 
 TEST_F(FleetTest, SaysWhatBecameOfTheNameWhenTheLastServersCannotBeReached) {
