@@ -293,7 +293,7 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   // Those that are in the list no more, but have calls.
   std::vector<std::shared_ptr<FleetMember>> retired_;
   uint64_t last_id_ = 0;
-  // What the resolver has said: nothing yet, a list, or that there is none.
+  // What the resolver has said: nothing yet, a list, or why there is none or the last may be out of date.
   bool told_ = false;
   absl::Status resolver_error_;
   bool refresh_posted_ = false;

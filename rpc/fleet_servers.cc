@@ -31,6 +31,9 @@ void FleetMember::OnCallsReturned(const std::vector<ClientCall*>& calls, const a
 
 void Fleet::OnServers(absl::StatusOr<std::vector<ResolvedServer>> servers) {
   loop_.AssertInLoop();
+  if (servers.ok() && servers->empty()) {
+    servers = absl::UnavailableError(absl::StrCat(options_.name, " has no servers"));
+  }
   if (!servers.ok()) {
     resolver_error_ = servers.status();
     if (!told_) RefreshLater();
@@ -257,18 +260,22 @@ absl::Status Fleet::WhyNone() const {
     if (!resolver_error_.ok()) return absl::UnavailableError(resolver_error_.message());
     return absl::UnavailableError(absl::StrCat("the servers of ", options_.name, " are not known yet"));
   }
-  if (order_.empty()) return absl::UnavailableError(absl::StrCat(options_.name, " has no servers"));
+  // It is being closed.
+  if (order_.empty()) return absl::UnavailableError(absl::StrCat(options_.name, " has no servers any more"));
   const FleetMember& last = *order_.back();
+  // They may not be the right ones any more.
+  const std::string since =
+      resolver_error_.ok() ? "" : absl::StrCat("; since they were found: ", resolver_error_.message());
   if (last.endpoint().ready() && last.health() != nullptr) {
     return absl::UnavailableError(absl::StrCat("none of the ", order_.size(), " servers of ", options_.name,
                                                " serves; ", last.server().name, ": ",
-                                               last.health()->last_word()));
+                                               last.health()->last_word(), since));
   }
   const absl::Status error = last.endpoint().last_error();
   return transport::WithErrorNumber(
       absl::UnavailableError(absl::StrCat("none of the ", order_.size(), " servers of ", options_.name,
                                           " can be reached; ", last.server().name, ": ",
-                                          std::string(error.message()))),
+                                          std::string(error.message()), since)),
       transport::ErrorNumberOf(error));
 }
 

@@ -30,9 +30,12 @@ int InitLibrary() {
 }
 
 DnsClient::Result ToResult(int status, DnsType type, absl::Span<const uint8_t> message) {
-  if (status == ARES_SUCCESS) return {.answer = ParseDnsAnswer(message, type)};
-  const bool negative = status == ARES_ENOTFOUND || status == ARES_ENODATA;
-  return {.answer = AresError(status),
+  absl::StatusOr<DnsAnswer> answer =
+      status == ARES_SUCCESS ? ParseDnsAnswer(message, type) : AresError(status);
+  // An alias of a name without such records is an answer to c-ares (RFC 2308, section 2.2).
+  const bool negative =
+      absl::IsNotFound(answer.status()) || status == ARES_ENOTFOUND || status == ARES_ENODATA;
+  return {.answer = std::move(answer),
           .negative = negative,
           .negative_ttl = negative ? ParseNegativeTtl(message) : std::nullopt};
 }

@@ -41,7 +41,7 @@ class DnsClient {
   };
 
   struct Result {
-    // UNAVAILABLE, in c-ares' words, if nothing could be found out.
+    // UNAVAILABLE, in c-ares' words, if nothing could be found out; or an error of ParseDnsAnswer's.
     absl::StatusOr<DnsAnswer> answer;
     // The error is the servers' own answer: there is no such name, or it has no such record.
     bool negative = false;

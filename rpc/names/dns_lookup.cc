@@ -22,10 +22,14 @@ transport::SocketAddress WithPort(transport::SocketAddress address, uint16_t por
 
 }  // namespace
 
-DnsLookup::DnsLookup(DnsName name, const Options& options, transport::EventLoop& loop, Callback done)
-    : name_(std::move(name)), options_(options), loop_(loop), done_(std::move(done)), timeout_timer_([this] {
-        OnTimeout();
-      }) {
+DnsLookup::DnsLookup(DnsName name, const Options& options, Known known, transport::EventLoop& loop,
+                     Callback done)
+    : name_(std::move(name)),
+      options_(options),
+      loop_(loop),
+      done_(std::move(done)),
+      known_(std::move(known)),
+      timeout_timer_([this] { OnTimeout(); }) {
   loop_.AssertInLoop();
 }
 
@@ -59,11 +63,12 @@ bool DnsLookup::AnswerLocally(Host& host) {
     const absl::StatusOr<std::string> text = transport::ReadFile(options_.hosts_file, kMaxHostsFileBytes);
     if (text.ok()) addresses = FindInHosts(*text, host.name);
   }
+  if (addresses.empty()) return false;
   for (const transport::SocketAddress& address : addresses)
-    (address.family() == AF_INET6 ? host.v6 : host.v4).push_back(address);
-  host.local = !addresses.empty();
-  if (host.local) ttl_ = std::min(ttl_, kLocalTtl);
-  return host.local;
+    (address.family() == AF_INET6 ? host.v6 : host.v4).addresses.push_back(address);
+  host.v6.told = host.v4.told = true;
+  ttl_ = std::min(ttl_, kLocalTtl);
+  return true;
 }
 
 absl::Status DnsLookup::EnsureClient() {
@@ -126,9 +131,11 @@ void DnsLookup::AskForMore() {
 void DnsLookup::OnAddresses(Query query, DnsClient::Result result) {
   --asked_;
   Host& host = hosts_[query.host];
+  Family& family = query.type == DnsType::kAaaa ? host.v6 : host.v4;
+  family.told = result.answer.ok() || result.negative;
   if (result.answer.ok()) {
     ttl_ = std::min(ttl_, result.answer->ttl);
-    (query.type == DnsType::kAaaa ? host.v6 : host.v4) = std::move(result.answer->addresses);
+    family.addresses = std::move(result.answer->addresses);
   } else {
     NoteFailure(host.name, result.answer.status(), result.negative, result.negative_ttl);
   }
@@ -144,20 +151,56 @@ void DnsLookup::NoteFailure(const std::string& name, const absl::Status& why, bo
 }
 
 void DnsLookup::OnTimeout() {
-  const std::string& name = hosts_.empty() ? name_.name : hosts_.front().name;
-  NoteFailure(name, DnsClient::NoAnswer(), /*negative=*/false, std::nullopt);
+  const auto silent = std::find_if(hosts_.begin(), hosts_.end(),
+                                   [](const Host& host) { return !host.v6.told || !host.v4.told; });
+  NoteFailure(silent == hosts_.end() ? name_.name : silent->name, DnsClient::NoAnswer(), /*negative=*/false,
+              std::nullopt);
   FinishWithHosts();
 }
 
 void DnsLookup::FinishWithHosts() {
+  // Whatever was told of: none of it is news if nothing was.
+  if (AnyTold()) {
+    for (Host& host : hosts_) {
+      UseKnown(host, DnsType::kAaaa, host.v6);
+      UseKnown(host, DnsType::kA, host.v4);
+    }
+  }
   std::vector<ResolvedServer> servers = Servers();
   if (servers.empty())
     return Finish({.servers = failure_, .ttl = failure_ttl_, .negative = failure_negative_});
   // A target that has no address may get one: looked for again when that answer has had its time.
-  const bool partly = std::any_of(hosts_.begin(), hosts_.end(),
-                                  [](const Host& host) { return host.v4.empty() && host.v6.empty(); });
+  const bool partly =
+      std::any_of(hosts_.begin(), hosts_.end(), [](const Host& host) { return !host.has_addresses(); });
   if (partly && failure_ttl_) ttl_ = std::min(ttl_, *failure_ttl_);
-  Finish({.servers = std::move(servers), .ttl = ttl_});
+  Finish({.servers = std::move(servers),
+          .incomplete = failure_negative_ ? absl::OkStatus() : failure_,
+          .known = TakeKnown(),
+          .ttl = ttl_});
+}
+
+void DnsLookup::UseKnown(const Host& host, DnsType type, Family& family) const {
+  if (family.told) return;
+  if (const auto found = known_.find({host.name, type}); found != known_.end())
+    family.addresses = found->second;
+}
+
+bool DnsLookup::AnyTold() const {
+  return std::any_of(hosts_.begin(), hosts_.end(),
+                     [](const Host& host) { return host.v6.told || host.v4.told; });
+}
+
+DnsLookup::Known DnsLookup::TakeKnown() {
+  Known known;
+  // A host that is twice among them may have been asked for twice, with different success.
+  for (const bool told : {true, false}) {
+    for (const Host& host : hosts_) {
+      for (const auto& [type, family] :
+           {std::pair(DnsType::kAaaa, &host.v6), std::pair(DnsType::kA, &host.v4)})
+        if (family->told == told) known.try_emplace({host.name, type}, family->addresses);
+    }
+  }
+  return known;
 }
 
 std::vector<ResolvedServer> DnsLookup::Servers() const {
@@ -168,8 +211,8 @@ std::vector<ResolvedServer> DnsLookup::Servers() const {
     server.name = absl::StrCat(host.name, ":", host.port);
     server.weight = std::max<uint32_t>(host.record.weight, 1);
     server.priority = host.record.priority;
-    for (const auto* family : {&host.v6, &host.v4}) {
-      for (const transport::SocketAddress& address : *family)
+    for (const Family* family : {&host.v6, &host.v4}) {
+      for (const transport::SocketAddress& address : family->addresses)
         server.addresses.push_back(WithPort(address, host.port));
     }
     if (server.addresses.empty()) continue;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,7 +37,8 @@ struct DnsName {
 //
 // Of a host, each address is a server. Of SRV records, each record is one, with all the addresses of its
 // target, IPv6 first, and named "target:port"; a weight of 0 counts as 1. Targets that have no address are
-// left out as long as others have some.
+// left out as long as others have some. For addresses that nobody has told of, neither that there are some
+// nor that there are none, those count that an earlier search has found.
 //
 // "localhost" is this machine, and one server that has both loopback addresses; hosts that the hosts file has
 // are not asked for.
@@ -46,15 +48,23 @@ class DnsLookup {
  public:
   struct Options {
     DnsClient::Options client;
-    // In which all must be found out; what was not is left out then.
+    // In which all must be found out.
     absl::Duration timeout;
     // Empty: there is none.
     std::string hosts_file;
   };
 
+  // The addresses of a host in one family, and of all hosts that have some.
+  using Addresses = std::vector<transport::SocketAddress>;
+  using Known = std::map<std::pair<std::string, DnsType>, Addresses>;
+
   struct Result {
-    // UNAVAILABLE, with the name, what was said and by whom, if no server was found.
+    // UNAVAILABLE, with the name, what was said and by whom, if no server was found, or nothing told of any.
     absl::StatusOr<std::vector<ResolvedServer>> servers;
+    // The same, if a part of them was not told of, and is what was known before.
+    absl::Status incomplete = {};
+    // What these are made of, for the next search; empty if there are none.
+    Known known = {};
     // For how long they, or the answer that there are none, may be kept; nullopt if nobody said.
     std::optional<absl::Duration> ttl;
     // Whether the error is the answer that there are none.
@@ -65,8 +75,8 @@ class DnsLookup {
   // How long what the hosts file says, or the word "localhost", holds.
   static constexpr absl::Duration kLocalTtl = absl::Seconds(30);
 
-  // `loop` is not owned.
-  DnsLookup(DnsName name, const Options& options, transport::EventLoop& loop, Callback done);
+  // `known` is what the last search that found servers has found. `loop` is not owned.
+  DnsLookup(DnsName name, const Options& options, Known known, transport::EventLoop& loop, Callback done);
   ~DnsLookup();
   DnsLookup(const DnsLookup&) = delete;
   DnsLookup& operator=(const DnsLookup&) = delete;
@@ -75,14 +85,19 @@ class DnsLookup {
   void Start();
 
  private:
+  // What was found in one family; nothing may have been told of it, as far as that is known.
+  struct Family {
+    Addresses addresses = {};
+    bool told = false;
+  };
   // A host whose addresses are being looked for.
   struct Host {
     std::string name;
     uint16_t port = 0;
     SrvRecord record = {};
-    std::vector<transport::SocketAddress> v6 = {};
-    std::vector<transport::SocketAddress> v4 = {};
-    bool local = false;
+    Family v6 = {};
+    Family v4 = {};
+    bool has_addresses() const { return !v6.addresses.empty() || !v4.addresses.empty(); }
   };
   struct Query {
     size_t host;  // in hosts_
@@ -100,6 +115,9 @@ class DnsLookup {
                    std::optional<absl::Duration> ttl);
   void OnTimeout();
   void FinishWithHosts();
+  void UseKnown(const Host& host, DnsType type, Family& family) const;
+  bool AnyTold() const;
+  Known TakeKnown();
   std::vector<ResolvedServer> Servers() const;
   absl::Status Failure(const std::string& name, absl::string_view why) const;
   void Finish(Result result);
@@ -108,6 +126,7 @@ class DnsLookup {
   const Options options_;
   transport::EventLoop& loop_;
   Callback done_;
+  const Known known_;
   std::unique_ptr<DnsClient> client_;  // once there is something to ask
   std::vector<Host> hosts_;
   std::deque<Query> to_ask_;

@@ -200,7 +200,7 @@ absl::StatusOr<DnsAnswer> ParseDnsAnswer(absl::Span<const uint8_t> message, DnsT
   }
   if (!reader.ok()) return Malformed("it ends within its questions");
   if (answer.addresses.empty() && answer.services.empty())
-    return absl::UnavailableError(absl::StrCat("the answer has no ", DnsTypeName(type), " record"));
+    return absl::NotFoundError(absl::StrCat("the answer has no ", DnsTypeName(type), " record"));
   return answer;
 }
 

@@ -37,8 +37,8 @@ struct DnsAnswer {
 };
 
 // The records of `type` in the answer section of `message`; their owners' names are not looked at, since they
-// may be those of aliases. UNAVAILABLE, with what is wrong, if it is malformed or has none of them. Never
-// reads beyond `message`, whatever that says.
+// may be those of aliases. UNAVAILABLE, with what is wrong, if it is malformed; NOT_FOUND if it has none of
+// them. Never reads beyond `message`, whatever that says.
 absl::StatusOr<DnsAnswer> ParseDnsAnswer(absl::Span<const uint8_t> message, DnsType type);
 
 // For how long the answer that there is no such name or record may be kept: RFC 2308, section 5. nullopt if

@@ -50,7 +50,7 @@ class DnsResolver final : public Resolver {
 
   void ResolveAgain() override {
     loop_.AssertInLoop();
-    if (!found_ || lookup_ != nullptr) return;
+    if (!complete_ || lookup_ != nullptr) return;
     const transport::Instant soonest = std::max(loop_.now(), looked_ + options_.min_interval);
     if (soonest < timer_.due()) loop_.timers().Arm(timer_, soonest);
   }
@@ -64,7 +64,7 @@ class DnsResolver final : public Resolver {
                                                    .search = options_.search},
                                         .timeout = options_.timeout,
                                         .hosts_file = options_.hosts_file};
-    lookup_ = std::make_unique<DnsLookup>(name_, options, loop_,
+    lookup_ = std::make_unique<DnsLookup>(name_, options, known_, loop_,
                                           [this](DnsLookup::Result result) { OnResult(std::move(result)); });
     lookup_->Start();
   }
@@ -73,23 +73,27 @@ class DnsResolver final : public Resolver {
   void OnResult(DnsLookup::Result result) {
     const std::unique_ptr<DnsLookup> ended = std::move(lookup_);
     loop_.timers().Arm(timer_, std::max(loop_.now() + TimeToNext(result), looked_ + options_.min_interval));
-    found_ = result.servers.ok();
-    if (found_) {
+    complete_ = result.servers.ok() && result.incomplete.ok();
+    if (result.servers.ok()) {
+      known_ = std::move(result.known);
       std::vector<std::string> prints = Fingerprint(*result.servers);
-      if (prints == told_) return;
+      if (complete_ && prints == told_) return;
       told_ = std::move(prints);
-    } else {
-      told_.clear();  // the same servers are news after an error
     }
+    if (!complete_) told_.clear();  // the same servers are news after an error
+    const std::weak_ptr<bool> alive = alive_;
     watcher_->OnServers(std::move(result.servers));
+    if (!result.incomplete.ok() && !alive.expired()) watcher_->OnServers(result.incomplete);
   }
 
   absl::Duration TimeToNext(const DnsLookup::Result& result) {
-    failures_ = result.servers.ok() || result.negative ? 0 : failures_ + 1;
-    if (result.servers.ok()) return std::min(result.ttl.value_or(options_.max_ttl), options_.max_ttl);
+    const bool failed = result.servers.ok() ? !result.incomplete.ok() : !result.negative;
+    failures_ = failed ? failures_ + 1 : 0;
+    absl::Duration time = absl::InfiniteDuration();
+    if (result.servers.ok()) time = std::min(result.ttl.value_or(options_.max_ttl), options_.max_ttl);
     if (result.negative)
-      return std::min(result.ttl.value_or(options_.negative_ttl), options_.max_negative_ttl);
-    return backoff_.Wait(failures_);
+      time = std::min(result.ttl.value_or(options_.negative_ttl), options_.max_negative_ttl);
+    return failed ? std::min(time, backoff_.Wait(failures_)) : time;
   }
 
   const DnsName name_;
@@ -98,10 +102,13 @@ class DnsResolver final : public Resolver {
   Watcher* watcher_ = nullptr;
   std::unique_ptr<DnsLookup> lookup_;  // the one under way
   transport::Instant looked_;          // when the last one began
-  bool found_ = false;                 // whether the last one that ended found servers
+  bool complete_ = false;              // whether the last one that ended found all servers
+  DnsLookup::Known known_;             // of the last one that found any
   std::vector<std::string> told_;      // what was told last; empty if that was an error
   int failures_ = 0;                   // in a row
   Backoff backoff_{options_.min_interval, options_.max_backoff};
+  // Destroyed once the rest has been told, while this may be destroyed.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   transport::Timer timer_;
 };
 

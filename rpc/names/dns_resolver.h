@@ -20,7 +20,7 @@ struct DnsResolverOptions {
   // "[::1]:5353"; without a port 53. Empty: those of resolv.conf(5).
   std::vector<std::string> servers;
 
-  // How long a lookup may take in all. Then what has been found counts, or it is an error.
+  // How long a lookup may take in all. What has not been found out then is an error.
   absl::Duration timeout = absl::Seconds(5);
   // How long to wait for one DNS server before the next is asked, twice as long in each further round; and
   // how many rounds there are.
@@ -52,10 +52,11 @@ struct DnsResolverOptions {
 
 // A resolver that tells its watcher of the servers of `name` as DnsLookup finds them, again whenever others
 // are found than were told of last, in whatever order. A lookup that fails is an error, each time: the
-// servers told before go on counting.
+// servers told before go on counting. So is one that fails in part, after the servers that there are then:
+// what it could not find out is in them as it was last known, and is asked for again as after a failure.
 //
-// ResolveAgain begins the next lookup as soon as min_interval allows, if the last one found servers; after a
-// failure the next is on its way by itself. `loop` is not owned. REQUIRES: `options` are valid.
+// ResolveAgain begins the next lookup as soon as min_interval allows, if the last one found all servers;
+// after a failure the next is on its way by itself. `loop` is not owned. REQUIRES: `options` are valid.
 std::unique_ptr<Resolver> NewDnsResolver(const DnsName& name, const DnsResolverOptions& options,
                                          transport::EventLoop& loop);
 

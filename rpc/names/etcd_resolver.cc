@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -45,8 +46,8 @@ class EtcdResolver final : public Resolver {
   void ResolveAgain() override {}
 
  private:
-  // What one key says.
-  using Entry = absl::StatusOr<ResolvedServer>;
+  // By key.
+  using Servers = std::map<std::string, ResolvedServer>;
 
   void ReadAt(Instant when) { loop_.timers().Arm(read_timer_, when); }
   void Read();
@@ -54,11 +55,11 @@ class EtcdResolver final : public Resolver {
   void Watch();
   void OnNews(const EtcdClient::WatchNews& news);
   void Apply(const etcd::WatchResponse& response, absl::Status& malformed);
-  // Takes in what a key says; the first problem goes to `malformed`.
-  void Put(const etcd::KeyValue& kv, absl::Status& malformed);
+  // Takes in what a key says; the first problem goes to `malformed`, and `before` goes on counting.
+  void Put(const etcd::KeyValue& kv, const Servers& before, absl::Status& malformed);
   void Probe();
   void Fail(const absl::Status& status);
-  // Tells of the list, and then of `malformed` if that is an error. May destroy this.
+  // Tells of the list, unless it is empty, and then of what is wrong with it. May destroy this.
   void Tell(const absl::Status& malformed);
 
   template <typename Request>
@@ -75,8 +76,8 @@ class EtcdResolver final : public Resolver {
   Watcher* watcher_ = nullptr;
   EtcdClient client_;
 
-  // By key; malformed ones are not among them.
-  std::map<std::string, ResolvedServer> servers_;
+  // A key that is malformed now is here as it was when it was not, if ever.
+  Servers servers_;
   // What is to be watched from.
   int64_t next_revision_ = 0;
   // In a row.
@@ -107,24 +108,24 @@ void EtcdResolver::OnRead(const absl::Status& status) {
     return Fail(client_.Error(absl::StatusCode::kInternal, "the answer has no revision"));
   }
   absl::Status malformed;
-  servers_.clear();
-  for (const etcd::KeyValue& kv : range_.kvs()) Put(kv, malformed);
+  const Servers before = std::exchange(servers_, {});
+  for (const etcd::KeyValue& kv : range_.kvs()) Put(kv, before, malformed);
   next_revision_ = range_.header().revision() + 1;
   range_.Clear();
   Watch();
   Tell(malformed);
 }
 
-void EtcdResolver::Put(const etcd::KeyValue& kv, absl::Status& malformed) {
+void EtcdResolver::Put(const etcd::KeyValue& kv, const Servers& before, absl::Status& malformed) {
   // Nobody has asked for other keys.
   if (!absl::StartsWith(kv.key(), prefix_)) return;
-  Entry entry = ParseEtcdEntry(prefix_, kv.key(), kv.value());
+  absl::StatusOr<ResolvedServer> entry = ParseEtcdEntry(prefix_, kv.key(), kv.value());
   if (entry.ok()) {
     servers_.insert_or_assign(kv.key(), *std::move(entry));
-  } else {
-    malformed.Update(entry.status());
-    servers_.erase(kv.key());
+    return;
   }
+  malformed.Update(entry.status());
+  if (const auto known = before.find(kv.key()); known != before.end()) servers_.insert(*known);
 }
 
 void EtcdResolver::Watch() {
@@ -161,7 +162,7 @@ void EtcdResolver::Apply(const etcd::WatchResponse& response, absl::Status& malf
     if (event.type() == etcd::Event::DELETE) {
       servers_.erase(event.kv().key());
     } else {
-      Put(event.kv(), malformed);
+      Put(event.kv(), servers_, malformed);
     }
   }
   if (response.events_size() > 0) next_revision_ = response.header().revision() + 1;
@@ -194,6 +195,13 @@ void EtcdResolver::Fail(const absl::Status& status) {
 }
 
 void EtcdResolver::Tell(const absl::Status& malformed) {
+  if (servers_.empty()) {
+    return watcher_->OnServers(
+        malformed.ok() ? client_.Error(absl::StatusCode::kUnavailable,
+                                       absl::StrCat("no server is registered, no key begins with '",
+                                                    absl::CHexEscape(prefix_), "'"))
+                       : malformed);
+  }
   std::vector<ResolvedServer> servers;
   servers.reserve(servers_.size());
   for (const auto& [key, server] : servers_) servers.push_back(server);

@@ -15,7 +15,9 @@ namespace ferry {
 // A Resolver that reads the keys of `service` (ETCD.md has their layout), and watches them from there on:
 // OnServers is called with every change, in the order of the keys.
 //
-// - An entry that is malformed is left out; an error that names key and value follows the list of the others.
+// - An entry that is malformed counts as it was when it was not, or else is left out; an error that names key
+//   and value follows the list.
+// - That there are no servers, or no longer any, is an error.
 // - When etcd is away an error is told after one failure more than etcd has members, and then with each; the
 //   resolver goes on trying, with backoff (EtcdOptions), and begins again with the whole list.
 // - ResolveAgain does nothing, for etcd tells of changes by itself.

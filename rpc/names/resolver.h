@@ -42,9 +42,10 @@ class Resolver {
    public:
     virtual ~Watcher() = default;
 
-    // `servers` are all there are now, perhaps none: what was told before no longer counts. An error says,
-    // with the name, why nothing could be found out: what was told before goes on counting. May destroy the
-    // resolver. Never called inside Start or ResolveAgain.
+    // `servers` are all there are now: what was told before no longer counts. An error says, with the name,
+    // why none were found, or what could not be found out: what was told before goes on counting. That there
+    // are none is an error too, and a list without servers counts as one. May destroy the resolver. Never
+    // called inside Start or ResolveAgain.
     virtual void OnServers(absl::StatusOr<std::vector<ResolvedServer>> servers) = 0;
   };
 

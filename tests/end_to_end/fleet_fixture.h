@@ -49,6 +49,7 @@ class Host final : public ConformanceService {
 
   const std::string& address() const { return address_; }
   int calls() const { return calls_.load(); }
+  Server& server() { return *server_; }
   // REQUIRES: StartAgainWithHealth was called.
   HealthService& health() { return *health_; }
 

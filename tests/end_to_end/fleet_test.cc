@@ -1,11 +1,14 @@
 // Channels to services of several servers: which there are.
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "ferry/rpc/balancing/subset.h"
 #include "ferry/rpc/call_failure.h"
 #include "ferry/rpc/channel.h"
 #include "gtest/gtest.h"
@@ -42,7 +45,7 @@ TEST_F(FleetTest, NamesTheServiceThatHasNoServers) {
   const absl::Status status = Call();
   EXPECT_EQ(status, absl::UnavailableError("greeters has no servers"));
   EXPECT_EQ(failure_.execution(), CallFailure::NOT_SENT);
-  EXPECT_EQ(failure_.phase(), CallFailure::CONNECT);
+  EXPECT_EQ(failure_.phase(), CallFailure::RESOLVE);
   EXPECT_EQ(failure_.attempt_count(), 0);
 }
 
@@ -70,6 +73,30 @@ TEST_F(FleetTest, KeepsTheLastListThroughAnError) {
   EXPECT_EQ(Call(), absl::OkStatus());
   names_.Tell(absl::UnavailableError("the name server is away"));
   EXPECT_EQ(Call(), absl::OkStatus());
+}
+
+TEST_F(FleetTest, KeepsTheLastListThroughAnEmptyOne) {
+  Connect();
+  TellAndConnect({&hosts_[0]});
+  names_.Tell(std::vector<std::string>());
+  // The list comes within these.
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(Call(), absl::OkStatus());
+  EXPECT_EQ(channel_->server_counts().servers, 1u);
+}
+
+TEST_F(FleetTest, SaysWhatBecameOfTheNameWhenTheLastServersCannotBeReached) {
+  Connect();
+  TellAndConnect({&hosts_[0]});
+  names_.Tell(std::vector<std::string>());
+  hosts_[0].Stop();
+  absl::Status status;
+  ASSERT_TRUE(Eventually([&] {
+    status = Call();
+    return !status.ok();
+  }));
+  EXPECT_TRUE(absl::StartsWith(status.message(), "none of the 1 servers of greeters can be reached; "))
+      << status;
+  EXPECT_TRUE(absl::EndsWith(status.message(), "; since they were found: greeters has no servers")) << status;
 }
 
 TEST_F(FleetTest, ServersJoinAndLeave) {
@@ -113,6 +140,37 @@ TEST_F(FleetTest, CallsOfOneKeyGoToOneServer) {
     int used = 0;
     for (int i = 0; i < 3; ++i) used += hosts_[i].calls() > before[i];
     EXPECT_EQ(used, 1) << key;
+  }
+}
+
+TEST_F(FleetTest, UsesTheServersThatFollowFromTheClient) {
+  const std::vector<std::string> addresses = {hosts_[0].address(), hosts_[1].address(), hosts_[2].address()};
+  for (uint64_t client = 0; client < 5; ++client) {
+    ManualNames names;
+    const absl::StatusOr<std::unique_ptr<Channel>> channel =
+        Channel::CreateResolved("greeters", names.Factory(), {.max_servers = 1, .client_id = client});
+    ASSERT_TRUE(channel.ok()) << channel.status();
+    names.Tell(addresses);
+    const Host& used = hosts_[Subset({addresses[0], addresses[1], addresses[2]}, client, 1).front()];
+    const int before = used.calls();
+    ConformanceStub stub(**channel);
+    for (int i = 0; i < 30; ++i)
+      EXPECT_EQ(stub.EchoInline(Message(), {.timeout = kLongTime}).status(), absl::OkStatus());
+    EXPECT_EQ(used.calls(), before + 30);
+    EXPECT_EQ((*channel)->server_counts().servers, 1u);
+  }
+}
+
+TEST_F(FleetTest, TakesAnotherServerForOneOfItsPartThatLeaves) {
+  Connect({.max_servers = 2});
+  Tell({&hosts_[0], &hosts_[1], &hosts_[2]});
+  ASSERT_TRUE(Eventually([&] { return channel_->server_counts().usable == 2; }));
+  for (int gone = 0; gone < 3; ++gone) {
+    Host& one = hosts_[(gone + 1) % 3];
+    Host& other = hosts_[(gone + 2) % 3];
+    TellAndConnect({&one, &other});
+    EXPECT_TRUE(ReachesAll({&one, &other}));
+    EXPECT_EQ(channel_->server_counts().servers, 2u);
   }
 }
 

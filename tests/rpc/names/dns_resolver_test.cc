@@ -28,7 +28,8 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-const std::string kV4("\x0a\0\0\x01", 4);  // 10.0.0.1
+const std::string kV4("\x0a\0\0\x01", 4);                         // 10.0.0.1
+const std::string kV6("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", 16);  // ::1
 
 class DnsResolverTest : public test::DnsTest {
  protected:
@@ -193,8 +194,137 @@ TEST_F(DnsResolverTest, UsesOneFamilyWhenTheOtherIsNotAnswered) {
   loop_->RunUntilIdle();
   EXPECT_EQ(told_.count(), 0);
   Advance(absl::Seconds(5));
+  AwaitTold(2);
+  EXPECT_THAT(told_.list(), ElementsAre("10.0.0.1:80"));
+  EXPECT_EQ(told_.error(), absl::StrCat("cannot find host \"a.test\": Timeout while contacting DNS servers "
+                                        "(asked of ",
+                                        dns_.address(), ")"));
+}
+
+TEST_F(DnsResolverTest, KeepsAFamilyThatIsNotAnswered) {
+  reply_ = [](const DnsQuestion& question) {
+    if (question.is(DnsType::kA)) return Address(10)(question);
+    return DnsReply{.answers = 1, .records = DnsRecord(28, 10, kV6)}.For(question);
+  };
+  StartHost();
   AwaitTold(1);
-  EXPECT_THAT(told_.servers(), ElementsAre("10.0.0.1:80"));
+  EXPECT_THAT(told_.servers(), ElementsAre("[::1]:80", "10.0.0.1:80"));
+  reply_ = [](const DnsQuestion& question) {
+    if (question.is(DnsType::kA)) return Address(10, std::string("\x0a\0\0\x02", 4))(question);
+    return DnsReply{.code = test::kDnsServerFailure}.For(question);
+  };
+  Advance(absl::Seconds(10));
+  AwaitTold(3);
+  EXPECT_THAT(told_.list(), ElementsAre("[::1]:80", "10.0.0.2:80"));
+  EXPECT_THAT(told_.error(), HasSubstr("cannot find host \"a.test\": "));
+}
+
+// Of three targets two are not to be had from the DNS server for a while.
+class DnsTargetsTest : public DnsResolverTest {
+ protected:
+  // SRV records for x.test, y.test and z.test; the address of each ends with its letter's, or is what
+  // `failing` says for all but x.
+  static std::string Targets(const DnsQuestion& question, uint32_t ttl, const DnsReply* failing) {
+    if (!question.is(DnsType::kA) && !question.is(DnsType::kAaaa)) {
+      std::string records;
+      for (const char* target : {"x.test", "y.test", "z.test"})
+        records += DnsRecord(33, ttl, test::DnsSrvData(0, 1, 80, target));
+      return DnsReply{.answers = 3, .records = records}.For(question);
+    }
+    if (failing != nullptr && question.name != "x.test") return failing->For(question);
+    return Address(ttl, std::string("\x0a\0\0", 3) + question.name[0])(question);
+  }
+  void AnswerAll(uint32_t ttl) {
+    reply_ = [ttl](const DnsQuestion& question) { return Targets(question, ttl, nullptr); };
+  }
+  void Fail(const DnsReply& failing, uint32_t ttl) {
+    reply_ = [failing, ttl](const DnsQuestion& question) { return Targets(question, ttl, &failing); };
+  }
+
+  // 1 for the SRV records and 6 for addresses.
+  static constexpr int kQuestions = 7;
+  const DnsReply failure_{.code = test::kDnsServerFailure};
+  const DnsReply no_such_name_{.code = test::kDnsNoSuchName};
+  const std::vector<std::string> all_{"x.test:80 at 10.0.0.120:80", "y.test:80 at 10.0.0.121:80",
+                                      "z.test:80 at 10.0.0.122:80"};
+};
+
+TEST_F(DnsTargetsTest, KeepsTargetsThatAreNotAnsweredAndAsksSoonAgain) {
+  AnswerAll(60);
+  StartService();
+  AwaitTold(1);
+  EXPECT_EQ(told_.servers(), all_);
+  Fail(failure_, 60);
+  Advance(absl::Seconds(60));
+  AwaitTold(3);
+  EXPECT_EQ(told_.list(), all_);
+  EXPECT_THAT(told_.error(), AllOf(HasSubstr("cannot find target \""),
+                                   HasSubstr(".test\" of \"_ferry._tcp.a.test\": Could not contact")));
+  AnswerAll(60);
+  // Up to 2 s after a first failure; the TTL is a minute.
+  Advance(absl::Seconds(2));
+  AwaitTold(4);
+  EXPECT_EQ(told_.servers(), all_);
+  const int asked = dns_.asked();
+  Advance(absl::Seconds(60) - absl::Nanoseconds(1));
+  ExpectAsked(asked);
+  Advance(absl::Nanoseconds(1));
+  AwaitAsked(asked + kQuestions);
+}
+
+TEST_F(DnsTargetsTest, AsksLessAndLessOftenForTargetsThatAreNotAnswered) {
+  AnswerAll(3600);
+  StartService();
+  AwaitTold(1);
+  Fail(failure_, 3600);
+  ResolveAgain();
+  Advance(absl::Seconds(1));
+  AwaitTold(3);
+  // Each lookup tells twice: the list and the error. At most 30 s apart, 15 on average.
+  for (int second = 0; second < 3600; ++second) {
+    ResolveAgain();
+    Advance(absl::Seconds(1));
+    dns_.Serve();
+  }
+  EXPECT_LT(told_.count(), 2 * 400);
+  EXPECT_GT(told_.count(), 2 * 100);
+  EXPECT_EQ(told_.list(), all_);
+}
+
+TEST_F(DnsTargetsTest, UsesWhatThereIsIfNothingWasKnown) {
+  Fail(failure_, 60);
+  StartService();
+  AwaitTold(2);
+  EXPECT_THAT(told_.list(), ElementsAre(all_[0]));
+  EXPECT_THAT(told_.error(), HasSubstr("cannot find target \""));
+}
+
+TEST_F(DnsTargetsTest, ForgetsTargetsThatAreSaidNotToBeThere) {
+  AnswerAll(60);
+  StartService();
+  AwaitTold(1);
+  Fail(no_such_name_, 60);
+  Advance(absl::Seconds(60));
+  AwaitTold(2);
+  EXPECT_THAT(told_.servers(), ElementsAre(all_[0]));
+  // What was forgotten does not come back when nobody answers.
+  Fail(failure_, 60);
+  Advance(absl::Seconds(60));
+  AwaitTold(4);
+  EXPECT_THAT(told_.list(), ElementsAre(all_[0]));
+}
+
+TEST_F(DnsTargetsTest, IsAnErrorAndNoListIfNoTargetIsAnswered) {
+  AnswerAll(60);
+  StartService();
+  AwaitTold(1);
+  reply_ = [this](const DnsQuestion& question) {
+    if (question.is(DnsType::kA) || question.is(DnsType::kAaaa)) return failure_.For(question);
+    return Targets(question, 60, nullptr);
+  };
+  Advance(absl::Seconds(60));
+  AwaitTold(2);
+  EXPECT_FALSE(told_.ok());
 }
 
 TEST_F(DnsResolverTest, AFailureIsToldAndThenWhatWasThereBefore) {

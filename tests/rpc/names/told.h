@@ -42,6 +42,7 @@ class Told final : public Resolver::Watcher {
   void OnServers(absl::StatusOr<std::vector<ResolvedServer>> servers) override {
     ++count_;
     last_ = std::move(servers);
+    if (last_.ok()) list_ = DescribeAll(*last_);
   }
 
   // How often it was told of something.
@@ -51,12 +52,15 @@ class Told final : public Resolver::Watcher {
   std::vector<std::string> servers() const {
     return last_.ok() ? DescribeAll(*last_) : std::vector<std::string>{last_.status().ToString()};
   }
+  // The last servers, whatever error came since.
+  const std::vector<std::string>& list() const { return list_; }
   std::string error() const { return std::string(last_.status().message()); }
   absl::StatusCode code() const { return last_.status().code(); }
 
  private:
   int count_ = 0;
   absl::StatusOr<std::vector<ResolvedServer>> last_;
+  std::vector<std::string> list_;
 };
 
 }  // namespace ferry::test

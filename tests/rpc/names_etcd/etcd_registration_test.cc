@@ -86,9 +86,13 @@ TEST_F(EtcdRegistrationTest, RegistersAgainWhenItsLeaseIsLost) {
   const std::unique_ptr<EtcdRegistration> registration = Registered();
   Resolving resolving(Options().etcd);
   resolving.AwaitNames({"127.0.0.1:7000"});
+  const size_t told = resolving.told();
   etcd_.RevokeLeases();
-  resolving.AwaitNames({});
+  // Clients keep it meanwhile.
+  EXPECT_TRUE(absl::IsUnavailable(resolving.AwaitError("no server is registered")));
   resolving.AwaitNames({"127.0.0.1:7000"});
+  resolving.AwaitTold(told + 2);
+  AwaitCount(1);
   EXPECT_TRUE(registration->AwaitRegistered(kLongTime).ok());
 }
 

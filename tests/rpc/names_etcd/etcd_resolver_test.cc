@@ -54,15 +54,43 @@ TEST_F(EtcdResolverTest, FollowsServersAsTheyComeAndGo) {
   etcd_.Delete(KeyOf("unix:/run/greeter"));
   etcd_.Put(KeyOf("[::1]:7001"), R"({"weight": 5})");
   resolving.AwaitNames({"[::1]:7001"});
-  etcd_.Delete(KeyOf("[::1]:7001"));
-  resolving.AwaitNames({});
   EXPECT_TRUE(resolving.errors().empty()) << resolving.errors().front();
 }
 
-TEST_F(EtcdResolverTest, AServiceWithoutServersHasAnEmptyList) {
+TEST_F(EtcdResolverTest, AServiceWithoutServersIsAnErrorAndTheLastListCounts) {
   Resolving resolving(Options());
-  resolving.AwaitNames({});
-  EXPECT_TRUE(resolving.errors().empty());
+  const absl::Status error = resolving.AwaitError("service greeter");
+  EXPECT_EQ(error, absl::UnavailableError(absl::StrCat(
+                       "etcd ", etcd_.endpoint(),
+                       ", service greeter: no server is registered, no key begins with '", kService, "'")));
+  etcd_.Put(KeyOf("127.0.0.1:1"), "");
+  resolving.AwaitNames({"127.0.0.1:1"});
+  etcd_.Delete(KeyOf("127.0.0.1:1"));
+  EXPECT_EQ(resolving.AwaitError("service greeter"), error);
+  resolving.AwaitNames({"127.0.0.1:1"});
+  // It is gone once there are others.
+  etcd_.Put(KeyOf("127.0.0.1:2"), "");
+  resolving.AwaitNames({"127.0.0.1:2"});
+}
+
+TEST_F(EtcdResolverTest, AnEntryThatBecomesMalformedCountsAsItWasBefore) {
+  etcd_.Put(KeyOf("127.0.0.1:1"), R"({"weight": 7})");
+  Resolving resolving(Options());
+  resolving.AwaitNames({"127.0.0.1:1"});
+  etcd_.Put(KeyOf("127.0.0.1:1"), "nonsense");
+  EXPECT_TRUE(absl::IsInvalidArgument(resolving.AwaitError("with value 'nonsense'")));
+  EXPECT_EQ(resolving.servers().front().weight, 7u);
+  // Read again as a whole.
+  etcd_.Stop();
+  EXPECT_TRUE(absl::IsUnavailable(resolving.AwaitError("service greeter")));
+  etcd_.Start();
+  EXPECT_TRUE(absl::IsInvalidArgument(resolving.AwaitError("with value 'nonsense'")));
+  ASSERT_EQ(resolving.servers().size(), 1u);
+  EXPECT_EQ(resolving.servers().front().weight, 7u);
+  etcd_.Put(KeyOf("127.0.0.1:2"), "");
+  resolving.AwaitNames({"127.0.0.1:1", "127.0.0.1:2"});
+  etcd_.Delete(KeyOf("127.0.0.1:1"));
+  resolving.AwaitNames({"127.0.0.1:2"});
 }
 
 TEST_F(EtcdResolverTest, AMalformedEntryIsNamedAndTheOthersAreKept) {
@@ -160,7 +188,7 @@ TEST_F(EtcdResolverTest, GoesToAnotherMemberWhenOneIsABlackHole) {
   EtcdOptions options = QuickEtcdOptions({(*proxy)->address(), etcd_.endpoint()});
   options.request_timeout = absl::Milliseconds(300);
   Resolving resolving(options);
-  resolving.AwaitNames({});
+  EXPECT_TRUE(absl::IsUnavailable(resolving.AwaitError("no server is registered")));
   ASSERT_TRUE((*proxy)->SetFaults({.black_hole = true}).ok());
   etcd_.Put(KeyOf("127.0.0.1:1"), "");
   resolving.AwaitNames({"127.0.0.1:1"});
