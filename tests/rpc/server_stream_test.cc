@@ -332,6 +332,24 @@ TEST_P(ServerStreamTest, TheStatusOfACancelledCallDropsWhatWaits) {
   EXPECT_EQ(frames[0].status().status.message(), "no more");
 }
 
+TEST_P(ServerStreamTest, ACancelWhileACallEndsDropsWhatWaits) {
+  std::unique_ptr<RawPeer> peer = Begin({.initial_stream_window = 65'536, .features = kFeatures});
+  EXPECT_EQ(chats()[0].replies().TryWrite(TextOf(std::string(200'000, 'x'))), WriteResult::kWritten);
+  peer->TakeFrames();
+  // Destroyed by the call's end, which has asked by then whether the call is cancelled, and has sent nothing.
+  std::shared_ptr<void> cancel(nullptr, [&](void*) {
+    peer->Send(EncodeHeadFrame(FrameType::kCancel, "", StreamId::Make(kSlot, 0)));
+  });
+  chats()[0].context().OnCancel([cancel = std::move(cancel)] {});
+  Finish(absl::OkStatus());
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  EXPECT_EQ(frames[0].status().status.code(), StatusCode::kCancelled);
+  // The slot is free.
+  peer->Send(EncodeRequest({.slot = kSlot, .generation = 1, .method = kChatId, .flags = 0}));
+  EXPECT_THAT(chats(), SizeIs(1));
+}
+
 TEST_P(ServerStreamTest, FreesWhatItHeldWhenTheCallEnds) {
   std::unique_ptr<RawPeer> peer = Begin();
   for (int i = 0; i < 3; ++i) peer->Send(Message(Encoded(std::string(30'000, 'x'))));
