@@ -90,8 +90,8 @@ class MessageSender {
   bool waiting(transport::StreamId stream) const;
 
   // The peer has cancelled the call: what was not appended yet of the stream never will be. Returns whether
-  // its end was among that: then the stream is forgotten, and the owner is to send another end. If the end has
-  // yet to be added, nothing but that is taken from now on; a stream that is not known is left alone.
+  // its end was among that: then the stream is forgotten, and the owner is to send another end. If the end
+  // has yet to be added, nothing but that is taken from now on; a stream that is not known is left alone.
   bool Cancel(transport::StreamId stream);
   // Whether it was cancelled before its end was added, and may so lack a message.
   bool cancelled(transport::StreamId stream) const;

@@ -56,9 +56,8 @@ void ThreadPool::Stop() {
 }
 
 bool ThreadPool::InPool() const {
-  return std::any_of(threads_.begin(), threads_.end(), [](const std::thread& thread) {
-    return thread.get_id() == std::this_thread::get_id();
-  });
+  return std::any_of(threads_.begin(), threads_.end(),
+                     [](const std::thread& thread) { return thread.get_id() == std::this_thread::get_id(); });
 }
 
 size_t ThreadPool::Submit(absl::Span<Task* const> tasks) {

@@ -48,9 +48,9 @@ class ThreadPool final : public Executor {
   explicit ThreadPool(const Options& options);
   ~ThreadPool() override;
 
-  // Runs the tasks that still wait, and waits for all of them; takes none from then on. Thread-compatible. Does
-  // nothing the second time. On one of its own threads it waits for the others, and then runs what still waits
-  // itself: inside the task that it was called by. The pool must live until that thread has ended.
+  // Runs the tasks that still wait, and waits for all of them; takes none from then on. Thread-compatible.
+  // Does nothing the second time. On one of its own threads it waits for the others, and then runs what still
+  // waits itself: inside the task that it was called by. The pool must live until that thread has ended.
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Whether the calling thread is one of the pool's, before it is stopped.

@@ -310,6 +310,46 @@ TEST(ForkTest, AServerThatHasNotBegunMayBeginInTheFork) {
   std::exit(0);
 }
 
+// Leaves streams open for exit, over a channel and a server in this process: in one a thread waits to read,
+// in one a thread waits to write, and in one a coroutine waits.
+[[noreturn]] void ExitWithStreamsOpen() {
+  alarm(static_cast<unsigned>(absl::ToInt64Seconds(kLongTime)));
+  // Nothing of it is ever destroyed.
+  ServedStreams& served = *std::make_unique<ServedStreams>().release();
+  auto& waiting = *std::make_unique<BidiStream<Part, Part>>(served.stub->PingPong()).release();
+  auto& blocked = *std::make_unique<ClientStream<Part, Part>>(served.stub->CollectWhenTold()).release();
+  if (!ComesBack(waiting, 1)) std::abort();
+  std::thread([&] {
+    Part part;
+    static_cast<void>(waiting.Read(part));
+    std::abort();
+  }).detach();
+  std::thread([&] {
+    while (blocked.Write(PartOf(1, 100'000))) {
+    }
+    std::abort();
+  }).detach();
+  auto& coroutine_waits = *std::make_unique<Later<bool>>().release();
+  auto use = [](StreamsStub& stub, Later<bool>& waits) -> Task<absl::Status> {
+    BidiStream<Part, Part> stream = stub.PingPongLater();
+    Part part;
+    if (!co_await stream.CoWrite(part)) std::abort();
+    if (!co_await stream.CoRead(part)) std::abort();
+    waits.Set(true);
+    if (!co_await stream.CoRead(part)) std::abort();
+    co_return absl::OkStatus();
+  };
+  Spawn(served.channel->loop(), use(*served.stub, coroutine_waits),
+        [](const absl::Status&) { std::abort(); });
+  if (!coroutine_waits.Wait() || !served.service.WaitForBegun(1)) std::abort();
+  std::exit(0);
+}
+
+TEST(ExitDeathTest, WithStreamsOpenAndACoroutineWaitingEndsWell) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  EXPECT_EXIT(ExitWithStreamsOpen(), testing::ExitedWithCode(0), "");
+}
+
 TEST(ExitDeathTest, WithCallsInFlightEndsWell) {
   testing::GTEST_FLAG(death_test_style) = "threadsafe";
   EXPECT_EXIT(ExitWithCallsInFlight(), testing::ExitedWithCode(0), "");

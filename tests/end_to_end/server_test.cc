@@ -247,8 +247,8 @@ TEST(ServerDestroyedTest, ByAHandlerOnItsExecutorWaitsForTheOthers) {
   service.stub->WaitUntilCancelled(
       Message(), {}, [&](const absl::StatusOr<Message>& reply) { one_ended.Set(reply.status()); });
   service.waiting.Wait();
-  service.stub->EchoExecutor(
-      Message(), {}, [&](const absl::StatusOr<Message>& reply) { other_ended.Set(reply.status()); });
+  service.stub->EchoExecutor(Message(), {},
+                             [&](const absl::StatusOr<Message>& reply) { other_ended.Set(reply.status()); });
   service.destroy.Notify();
   service.destroyed.Wait();
   EXPECT_EQ(service.ended, 1);

@@ -477,6 +477,7 @@ TEST_P(ServerStreamTest, EndsTheCallOverBadMessages) {
   };
   for (const auto& c : kCases) {
     SCOPED_TRACE(c.name);
+    std::unique_ptr<RawPeer> other = server_.ConnectAndGreet();
     std::unique_ptr<RawPeer> peer = Begin();
     peer->Send(c.bytes);
     EXPECT_EQ(Read(), ".");
@@ -486,8 +487,10 @@ TEST_P(ServerStreamTest, EndsTheCallOverBadMessages) {
     EXPECT_EQ(frames[0].header.stream, StreamId::Make(kSlot, 0));
     EXPECT_EQ(frames[0].status().status.code(), c.code);
     EXPECT_EQ(std::string(frames[0].status().status.message()), c.text);
-    peer->Send(EncodeRequest({.method = kEchoId, .message = Encoded("x")}));
-    EXPECT_THAT(peer->TakeFrames(), SizeIs(1));
+    for (RawPeer* one : {peer.get(), other.get()}) {
+      one->Send(EncodeRequest({.method = kEchoId, .message = Encoded("x")}));
+      EXPECT_THAT(one->TakeFrames(), SizeIs(1));
+    }
   }
 }
 
