@@ -12,6 +12,8 @@ namespace ferry {
 
 class Executor;
 
+class WorkCount;
+
 // A CallScope is a piece of work that calls are made for: how much time it has, and whether it is still
 // wanted. A handler's ServerContext is one; so is what a coroutine was spawned with (task_scope.h).
 //
@@ -35,6 +37,9 @@ class CallScope {
 
   // Where the work may do what takes long; null if there is no such place.
   virtual Executor* executor() const { return nullptr; }
+
+  // Where the work is counted by somebody who waits for its end; null if nobody does.
+  virtual const WorkCount* counted_in() const { return nullptr; }
 
   // That of the calling thread, or null.
   static CallScope* Current() { return current_; }

@@ -1,5 +1,8 @@
 #include "ferry/rpc/client_stream.h"
 
+#include <memory>
+#include <utility>
+
 #include "ferry/rpc/wait_point.h"
 
 namespace ferry {
@@ -47,6 +50,7 @@ absl::Status ClientStreamCall::WaitForEnd() {
 }
 
 bool ClientStreamCall::WhenEnded(Waiter& waiter) {
+  if (forked()) return false;
   MutexLock lock(end_mutex_);
   if (has_ended_) return false;
   end_waiter_ = std::move(waiter);
@@ -67,9 +71,17 @@ void ClientStreamHandle::Cancel() {
   if (call_ != nullptr) call_->Fail(absl::CancelledError("the caller cancelled the call"));
 }
 
+void ClientStreamHandle::LetGo() {
+  if (call_ != nullptr && call_->forked()) {
+    // Stays for ever: its end may be that of its session, whose sockets are shared with the other process.
+    static_cast<void>(std::make_unique<std::shared_ptr<ClientStreamCall>>(std::move(call_)).release());
+  }
+  Cancel();
+}
+
 absl::Status ClientStreamHandle::WaitForEnd() const {
   call_->StopReading();
-  if (transport::EventLoop::InAnyLoop()) {
+  if (!call_->forked() && transport::EventLoop::InAnyLoop()) {
     absl::Status status = Stream::WouldStopTheLoop();
     call_->Fail(status);
     return status;

@@ -67,18 +67,21 @@ class ClientStreamCall final : public ClientCall, public Stream {
   Waiter end_waiter_ ABSL_GUARDED_BY(end_mutex_);
 };
 
-// A ClientStreamHandle is what the three kinds of streams below have in common: how the call ends.
+// A ClientStreamHandle is what the three kinds of streams below have in common: how the call ends. In a
+// process that was forked since the channel was made, reads and writes find the call ended, and its status is
+// FAILED_PRECONDITION, all at once: callbacks are run before the function returns.
 class ClientStreamHandle {
  public:
   explicit ClientStreamHandle(std::shared_ptr<ClientStreamCall> call) : call_(std::move(call)) {}
   ClientStreamHandle(ClientStreamHandle&&) = default;
   ClientStreamHandle& operator=(ClientStreamHandle&& other) noexcept {
-    if (this != &other) Cancel();
+    if (this != &other) LetGo();
     call_ = std::move(other.call_);
     return *this;
   }
-  // Cancels the call, unless it has ended.
-  ~ClientStreamHandle() { Cancel(); }
+  // Cancels the call, unless it has ended. In a process that was forked since the channel was made, does
+  // nothing.
+  ~ClientStreamHandle() { LetGo(); }
 
   // Ends the call with CANCELLED, unless it has ended, and tells the server. Thread-safe.
   void Cancel();
@@ -107,6 +110,8 @@ class ClientStreamHandle {
   void WhenEnded(StatusCallback done) const;
 
  private:
+  void LetGo();
+
   std::shared_ptr<ClientStreamCall> call_;
 };
 

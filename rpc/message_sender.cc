@@ -76,6 +76,7 @@ MessageSender::Added MessageSender::AddSmall(const MessageFrames& frames,
   if (closed_) return Added::kClosed;
   const auto found = streams_.find(frames.stream.value());
   Stream& stream = found != streams_.end() ? *found->second : StreamOf(frames.stream);
+  if (stream.cancelled) return Added::kClosed;
   if (stream.has_message || !ready_.empty() || size > kMaxGathered || !connection_.HasRoom()) {
     return Added::kWaiting;
   }
@@ -96,6 +97,7 @@ MessageSender::Added MessageSender::Add(Message message) {
   if (closed_) return Added::kClosed;
   const StreamId id = message.frames.stream;
   Stream& stream = StreamOf(id);
+  if (stream.cancelled) return Added::kClosed;
   stream.head = std::string(message.frames.head);
   stream.left = message.encoded.bytes.size();
   if (message.frames.type == FrameType::kMessage && stream.left > kMaxUnsplit) {
@@ -135,6 +137,22 @@ MessageSender::Added MessageSender::AddEnd(FrameType type, StreamId id, uint8_t 
 bool MessageSender::waiting(StreamId stream) const {
   const auto found = streams_.find(stream.value());
   return found != streams_.end() && found->second->has_message;
+}
+
+bool MessageSender::Cancel(StreamId id) {
+  const auto found = streams_.find(id.value());
+  if (found == streams_.end()) return false;
+  Stream& stream = *found->second;
+  const bool had_end = stream.has_end || (stream.has_message && stream.message.end_stream);
+  if (stream.has_message) FinishMessage(stream);
+  stream.cancelled = true;
+  if (had_end) Forget(stream);
+  return had_end;
+}
+
+bool MessageSender::cancelled(StreamId stream) const {
+  const auto found = streams_.find(stream.value());
+  return found != streams_.end() && found->second->cancelled;
 }
 
 bool MessageSender::Drop(StreamId id) {

@@ -55,7 +55,7 @@ class MessageSender {
   enum class Added {
     kSent,     // all of it is appended
     kWaiting,  // on_sent will be run
-    kClosed,   // the connection is closed
+    kClosed,   // the connection is closed, or the stream was cancelled
   };
 
   // `features` are those that this side announces.
@@ -88,6 +88,13 @@ class MessageSender {
 
   // Whether a message of the stream waits.
   bool waiting(transport::StreamId stream) const;
+
+  // The peer has cancelled the call: what was not appended yet of the stream never will be. Returns whether
+  // its end was among that: then the stream is forgotten, and the owner is to send another end. If the end
+  // has yet to be added, nothing but that is taken from now on; a stream that is not known is left alone.
+  bool Cancel(transport::StreamId stream);
+  // Whether it was cancelled before its end was added, and may so lack a message.
+  bool cancelled(transport::StreamId stream) const;
 
   // What was not appended yet of the stream never will be. Returns whether its REQUEST has not been, either,
   // though it was added.
@@ -122,6 +129,7 @@ class MessageSender {
     Message message;
     std::string head;
     size_t left = 0;
+    bool cancelled = false;
     bool has_end = false;
     transport::FrameType end_type{};
     std::string end_head;

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "ferry/rpc/call_scope.h"
 #include "ferry/rpc/server_session.h"
 #include "ferry/rpc/thread_pool.h"
 #include "ferry/transport/address.h"
@@ -20,6 +23,12 @@ using DrainTask = absl::AnyInvocable<void()>;
 
 void LogToStandardError(std::string_view line) {
   std::fprintf(stderr, "ferry: %.*s\n", static_cast<int>(line.size()), line.data());
+}
+
+// Keeps what a handler's thread stands on until the thread has ended.
+void KeepForThisThread(std::shared_ptr<void> kept) {
+  static thread_local std::vector<std::shared_ptr<void>> all;
+  all.push_back(std::move(kept));
 }
 
 int Processors() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
@@ -175,7 +184,12 @@ Server::~Server() {
     static_cast<void>(std::make_unique<std::shared_ptr<Core>>(core_).release());
     return;
   }
+  FERRY_CHECK(!transport::EventLoop::InAnyLoop(), "a Server was destroyed on an event loop's thread");
+  const CallScope* const scope = CallScope::Current();
+  FERRY_CHECK(scope == nullptr || scope->counted_in() != core_->coroutines.get(),
+              "a Server was destroyed in a handler of its own that is a coroutine");
   Shutdown(absl::ZeroDuration());
+  if (core_->own_executor != nullptr && core_->own_executor->InPool()) KeepForThisThread(core_);
   // Waits for handlers: nothing may run in a service that its owner is about to destroy.
   if (core_->own_executor != nullptr) core_->own_executor->Stop();
   core_->coroutines->AwaitNone();

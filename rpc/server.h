@@ -93,9 +93,10 @@ struct ServerCounters {
 //
 // Register, then Listen; both Thread-compatible. The rest is Thread-safe. Destroying a server shuts it down
 // at once and waits for handlers that run on its own executor and for those that are coroutines, which are
-// woken from what they wait for; it must not happen on an event loop's thread.
-// In a process that was forked since it began to listen, Listen and Serve are FAILED_PRECONDITION, and
-// shutting it down and destroying it do nothing.
+// woken from what they wait for. A handler on the executor may do it, and is then not waited for, so that its
+// service must outlive it; on an event loop's thread, or in a handler that is a coroutine, it ends the
+// process: what it would wait for could not go on. In a process that was forked since it began to listen,
+// Listen and Serve are FAILED_PRECONDITION, and shutting it down and destroying it do nothing.
 class Server {
  public:
   explicit Server(ServerOptions options);

@@ -97,8 +97,9 @@ class TypedServerCall;
 // of the kinds below, or of streaming_call.h.
 //
 // Movable, not copyable. Thread-compatible. A handle that is destroyed without Finish ends its call with
-// INTERNAL. The call's messages and context are valid until Finish; a handler that moves its handle to
-// another thread makes no calls afterwards that are not `detached` (call_scope.h).
+// INTERNAL; in a process that was forked since, nothing ends it. The call's messages and context are valid
+// until Finish; a handler that moves its handle to another thread makes no calls afterwards that are not
+// `detached` (call_scope.h).
 template <typename RequestType, typename ReplyType>
 class CallHandle {
  public:

@@ -107,7 +107,14 @@ class ServerContext final : public CallScope {
   }
   void set_attempt(int attempt) { attempt_ = attempt; }
   const std::optional<absl::Duration>& retry_after() const { return retry_after_; }
-  const std::shared_ptr<WorkCount>& coroutines() const { return place_->coroutines; }
+  // For who runs a handler that is a coroutine, which is counted there: says so, until the coroutine has
+  // ended, just before its call.
+  const std::shared_ptr<WorkCount>& BeginCoroutine() {
+    coroutine_ = true;
+    return place_->coroutines;
+  }
+  void EndCoroutine() { coroutine_ = false; }
+  const WorkCount* counted_in() const override { return coroutine_ ? place_->coroutines.get() : nullptr; }
   // What the client has given the call; infinite if it set no limit.
   absl::Duration timeout() const { return timeout_; }
   Metadata& mutable_request_metadata() { return request_metadata_; }
@@ -132,6 +139,7 @@ class ServerContext final : public CallScope {
   // Set by Cancel() on the connection's loop, read by the handler anywhere; it publishes nothing else.
   std::atomic<bool> cancelled_{false};
   int attempt_ = 1;
+  bool coroutine_ = false;
   transport::Mutex cancel_mutex_;
   absl::AnyInvocable<void()> on_cancel_ ABSL_GUARDED_BY(cancel_mutex_);
   // Nothing until it is asked for.

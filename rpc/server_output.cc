@@ -94,8 +94,16 @@ void ServerOutput::SendEndOfReplies(ServerCall& call) {
     head = *std::move(encoded);
   }
   WithSender([&](MessageSender& sender) {
-    sender.AddEnd(FrameType::kResponse, call.stream, call.priority, std::move(head));
+    // By now, though EndCall may have seen nothing of it: a message may be missing.
+    const bool cancelled = sender.cancelled(call.stream);
+    sender.AddEnd(cancelled ? FrameType::kStatus : FrameType::kResponse, call.stream, call.priority,
+                  cancelled ? CancelledHead() : std::move(head));
   });
+}
+
+std::string ServerOutput::CancelledHead() const {
+  return EncodeStatusHead({.status = absl::CancelledError("the client cancelled the call")},
+                          max_head_.load(std::memory_order_relaxed));
 }
 
 void ServerOutput::SendStatus(ServerCall& call, const absl::Status& status, bool at_once) {
@@ -131,16 +139,13 @@ void ServerOutput::Refuse(const transport::FrameHeader& request, const absl::Sta
 }
 
 void ServerOutput::CancelAnswer(StreamId stream) {
-  const bool cancelled = WithSender([&](MessageSender& sender) {
-    const bool waits = sender.waiting(stream);
-    sender.Drop(stream);
+  const bool had_end = WithSender([&](MessageSender& sender) {
+    const bool dropped_end = sender.Cancel(stream);
     sender.Pump();
-    return waits;
+    return dropped_end;
   });
-  if (!cancelled) return;
-  SendHead({.type = FrameType::kStatus, .flags = transport::kEndStream, .stream = stream},
-           EncodeStatusHead({.status = absl::CancelledError("the client cancelled the call")},
-                            max_head_.load(std::memory_order_relaxed)),
+  if (!had_end) return;
+  SendHead({.type = FrameType::kStatus, .flags = transport::kEndStream, .stream = stream}, CancelledHead(),
            connection_);
 }
 

@@ -73,7 +73,8 @@ class ServerOutput {
   // Answers a REQUEST that no call was made of.
   void Refuse(const transport::FrameHeader& request, const absl::Status& why);
 
-  // Cancels an answer that is not all sent, though its call has ended. Does nothing if there is none.
+  // The client has cancelled the call: what waits of its answer is dropped. If all of the answer was added,
+  // ends the call; otherwise the call's own end, which is still to come, does, and nothing is sent before.
   void CancelAnswer(transport::StreamId stream) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Says why the connection is about to be closed.
@@ -109,6 +110,7 @@ class ServerOutput {
   void SendOtherReply(MessageFrames frames, ServerCall& call, const google::protobuf::MessageLite& reply,
                       size_t size);
   void SendEndOfReplies(ServerCall& call);
+  std::string CancelledHead() const;
   template <typename F>
   auto WithSender(F&& f) ABSL_LOCKS_EXCLUDED(mutex_) ABSL_NO_THREAD_SAFETY_ANALYSIS;
 

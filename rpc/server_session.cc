@@ -263,6 +263,8 @@ void ServerSession::RunCall(ServerCall& call) {
 // ---------------------------------------------------------------- Ending
 
 void ServerSession::EndCall(ServerCall& call, absl::Status status) {
+  // The call is the other process's, which has the handler too.
+  if (ABSL_PREDICT_FALSE(loop_.fork_guard().forked())) return;
   // What the handler does from now on is for nobody.
   if (CallScope::Current() == &call.context()) CallScope::Exchange(nullptr);
   bool unwanted = false;

@@ -223,8 +223,10 @@ void ServerSession::OnCancel(const Frame& frame) {
     return;
   }
   const bool begun = !slot.arriving || call->method->takes_stream;
-  // It may be ending just now on another thread, but is no other call yet.
+  // It may be ending just now on another thread, but is no other call yet. If it has looked before whether it
+  // is cancelled, its answer is stopped on the way.
   Cancel(slot, *call);
+  output_.CancelAnswer(frame.header.stream);
   if (begun) return;
   call->not_executed = true;
   slot.arriving = false;

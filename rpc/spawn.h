@@ -71,9 +71,10 @@ template <typename Call>
 void FinishWhenDone(Task<absl::Status> task, Call call) {
   [](Task<absl::Status> work, Call served) -> RootCoroutine {
     // Until the task's frame is gone too.
-    const WorkCount::Piece counted(served.context().coroutines());
+    const WorkCount::Piece counted(served.context().BeginCoroutine());
     absl::Status status = co_await work.In(served.context());
     work = Task<absl::Status>();
+    served.context().EndCoroutine();
     std::move(served).Finish(std::move(status));
   }(std::move(task), std::move(call));
 }

@@ -1,5 +1,6 @@
 #include "ferry/rpc/stream.h"
 
+#include "absl/base/optimization.h"
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/wait_point.h"
 #include "ferry/rpc/wire.h"
@@ -28,6 +29,7 @@ absl::Status Stream::WouldStopTheLoop() {
 // ---------------------------------------------------------------- Writing
 
 Stream::Wrote Stream::TryWrite(const google::protobuf::MessageLite& message) {
+  if (ABSL_PREDICT_FALSE(forked())) return Wrote::kEnded;
   const size_t size = message.ByteSizeLong();
   std::shared_ptr<StreamCarrier> carrier;
   MessageFrames frames{.type = FrameType::kMessage};
@@ -71,13 +73,21 @@ bool Stream::Write(const google::protobuf::MessageLite& message) {
 }
 
 bool Stream::WhenWritable(Waiter& waiter) {
+  if (ABSL_PREDICT_FALSE(forked())) return false;
   MutexLock lock(mutex_);
   if (!writing_ || ended_) return false;
   write_waiter_ = std::move(waiter);
   return true;
 }
 
+bool Stream::ended() {
+  if (ABSL_PREDICT_FALSE(forked())) return true;
+  MutexLock lock(mutex_);
+  return ended_;
+}
+
 bool Stream::FinishWriting() {
+  if (ABSL_PREDICT_FALSE(forked())) return false;
   std::shared_ptr<StreamCarrier> carrier;
   StreamId stream;
   uint8_t priority;
@@ -110,6 +120,7 @@ void Stream::OnSent() {
 // ---------------------------------------------------------------- Reading
 
 MessageQueue::Taken Stream::TryRead(google::protobuf::MessageLite& message) {
+  if (ABSL_PREDICT_FALSE(forked())) return MessageQueue::Taken::kEnd;
   absl::string_view bytes;
   size_t credit;
   const MessageQueue::Taken taken = queue_.Take(&bytes, &credit);
@@ -141,6 +152,7 @@ bool Stream::Read(google::protobuf::MessageLite& message) {
 }
 
 void Stream::StopReading() {
+  if (ABSL_PREDICT_FALSE(forked())) return;
   const size_t credit = queue_.Discard();
   if (credit > 0) GrantLater(credit);
 }
@@ -210,6 +222,7 @@ bool Stream::Withdraw() {
 }
 
 void Stream::Fail(absl::Status why) {
+  if (ABSL_PREDICT_FALSE(forked())) return;
   std::shared_ptr<StreamCarrier> carrier;
   StreamId stream;
   {
@@ -225,6 +238,7 @@ void Stream::Fail(absl::Status why) {
 }
 
 absl::Status Stream::failure() {
+  if (ABSL_PREDICT_FALSE(forked())) return loop_.fork_guard().Error("channel");
   MutexLock lock(mutex_);
   return failure_;
 }

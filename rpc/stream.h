@@ -57,7 +57,8 @@ class StreamCarrier {
 // makes writers wait while the peer does not accept more. At most one message waits to be sent.
 //
 // Thread-safe, for one reader and one writer at a time. Owned by shared_ptr: by its session until the call
-// has ended, and by the handles of its user.
+// has ended, and by the handles of its user. In a process that was forked since the loop was made, the user's
+// side finds it ended, at once, and touches neither a lock nor the connection, which is the other process's.
 class Stream : public std::enable_shared_from_this<Stream> {
  public:
   using Waiter = MessageQueue::Waiter;
@@ -83,6 +84,8 @@ class Stream : public std::enable_shared_from_this<Stream> {
   bool Write(const google::protobuf::MessageLite& message) ABSL_LOCKS_EXCLUDED(mutex_);
   // Runs `waiter` once TryWrite would answer other than kFull. False, and it is left alone, if it would now.
   bool WhenWritable(Waiter& waiter) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether the call has ended, so that no message is written any more.
+  bool ended() ABSL_LOCKS_EXCLUDED(mutex_);
   // A client writes no more. False if the call has ended.
   bool FinishWriting() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -90,14 +93,14 @@ class Stream : public std::enable_shared_from_this<Stream> {
   MessageQueue::Taken TryRead(google::protobuf::MessageLite& message);
   // Waits for it. False if there are no more: the call has ended or will without.
   bool Read(google::protobuf::MessageLite& message);
-  bool WhenReadable(Waiter& waiter) { return queue_.Await(waiter); }
+  bool WhenReadable(Waiter& waiter) { return !forked() && queue_.Await(waiter); }
   // Nobody reads any more: what is there and what comes is dropped.
   void StopReading();
 
   // A waiter that has the loop's own thread run `task`; never inside. The stream lives until then.
   Waiter Posting(absl::AnyInvocable<void()> task) {
     return [self = shared_from_this(), task = std::move(task)]() mutable {
-      if (self->loop_.fork_guard().forked()) return task();
+      if (self->forked()) return task();
       self->loop_.PostToOwner([self, task = std::move(task)]() mutable { task(); });
     };
   }
@@ -105,7 +108,11 @@ class Stream : public std::enable_shared_from_this<Stream> {
   // Ends the call with `why`, an error of this side's own; does nothing if it has ended.
   void Fail(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
   // That error, or that of a message that did not parse, whenever it was read; OK if there was none.
+  // FAILED_PRECONDITION in a forked process.
   absl::Status failure() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Whether this process was forked since the loop was made: then the stream is of no use.
+  bool forked() const { return loop_.fork_guard().forked(); }
 
   // ---- The session's side
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ferry/transport/check.h"
 
 namespace ferry {
 
@@ -31,7 +32,10 @@ ThreadPool::ThreadPool(const Options& options)
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-ThreadPool::~ThreadPool() { Stop(); }
+ThreadPool::~ThreadPool() {
+  FERRY_CHECK(!InPool(), "a ThreadPool was destroyed on one of its own threads");
+  Stop();
+}
 
 void ThreadPool::Stop() {
   {
@@ -39,7 +43,21 @@ void ThreadPool::Stop() {
     if (std::exchange(stopping_, true)) return;
     while (std::binary_semaphore* const wake = TakeIdle()) wake->release();
   }
-  for (std::thread& thread : threads_) thread.join();
+  for (std::thread& thread : threads_) {
+    if (thread.get_id() != std::this_thread::get_id()) thread.join();
+  }
+  if (!InPool()) return;
+  // The others have run what waited, if there are any.
+  Worker rest;
+  Work(rest);
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.detach();
+  }
+}
+
+bool ThreadPool::InPool() const {
+  return std::any_of(threads_.begin(), threads_.end(),
+                     [](const std::thread& thread) { return thread.get_id() == std::this_thread::get_id(); });
 }
 
 size_t ThreadPool::Submit(absl::Span<Task* const> tasks) {

@@ -26,8 +26,7 @@ namespace ferry {
 // thread that watches: the last that fell idle after many tasks looks whether others are taken as fast as
 // they should be, until none come.
 //
-// Thread-safe. Destroying it runs the tasks that still wait, and waits for all of them; that must not happen
-// on one of its own threads.
+// Thread-safe. Destroying it stops it; that must not happen on one of its own threads unless it was stopped.
 class ThreadPool final : public Executor {
  public:
   struct Options {
@@ -49,8 +48,13 @@ class ThreadPool final : public Executor {
   explicit ThreadPool(const Options& options);
   ~ThreadPool() override;
 
-  // What destroying it does; from then on it takes no tasks. Thread-compatible. Does nothing the second time.
-  void Stop();
+  // Runs the tasks that still wait, and waits for all of them; takes none from then on. Thread-compatible.
+  // Does nothing the second time. On one of its own threads it waits for the others, and then runs what still
+  // waits itself: inside the task that it was called by. The pool must live until that thread has ended.
+  void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Whether the calling thread is one of the pool's, before it is stopped.
+  bool InPool() const;
 
   size_t Submit(absl::Span<Task* const> tasks) override ABSL_LOCKS_EXCLUDED(mutex_);
   size_t capacity() const override { return queue_.size(); }

@@ -53,7 +53,7 @@ absl::Status Follow(chat::ChatStub chat) {
       last = line.number();
     }
     absl::Status status = lines.Finish();
-    if (!absl::IsUnavailable(status) && !absl::IsCancelled(status)) return status;
+    if (!absl::IsUnavailable(status)) return status;
     std::fprintf(stderr, "%s; going on after line %llu\n", status.ToString().c_str(),
                  static_cast<unsigned long long>(last));
   }

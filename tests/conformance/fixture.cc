@@ -95,6 +95,10 @@ void Fixture::ExpectHealthy(Findings& findings) {
   if (reply.ok()) findings.Expect(reply->payload() == PatternOf(20), "a call after all others is answered");
   findings.ExpectEqual(connections_.load(), channels_, "the number of connections");
   findings.Expect(log_.WaitUntilIdle(), "every handler ends");
+  const HandlerLog::Counts counts = log_.counts();
+  const size_t run_inline =
+      mode_.execution == Execution::kInline ? counts.begun - counts.in_fragments : size_t{0};
+  findings.ExpectEqual(counts.begun_inline, run_inline, "the number of handlers that began on an event loop");
 }
 
 }  // namespace ferry::test::conformance

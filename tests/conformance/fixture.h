@@ -39,7 +39,7 @@ class Fixture {
   std::unique_ptr<RawPeer> ConnectRaw(Findings& findings);
 
   // What must hold when all calls of a case have ended: no channel has connected twice, another call is
-  // served, and no handler is left.
+  // served, no handler is left, and all were run where the mode says.
   void ExpectHealthy(Findings& findings);
 
  private:

@@ -11,9 +11,15 @@
 
 namespace ferry::test::conformance {
 
-void HandlerLog::OnBegin() {
+void HandlerLog::OnBegin(bool run_inline) {
   absl::MutexLock lock(&mutex_);
   ++counts_.begun;
+  if (run_inline) ++counts_.begun_inline;
+}
+
+void HandlerLog::OnFragments() {
+  absl::MutexLock lock(&mutex_);
+  ++counts_.in_fragments;
 }
 
 void HandlerLog::OnSleep() {
@@ -30,6 +36,12 @@ void HandlerLog::OnEnd(bool cancelled) {
 HandlerLog::Counts HandlerLog::counts() {
   absl::MutexLock lock(&mutex_);
   return counts_;
+}
+
+bool HandlerLog::WaitForBegun(size_t count) {
+  absl::MutexLock lock(&mutex_);
+  const auto enough = [this, count]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return counts_.begun >= count; };
+  return mutex_.AwaitWithTimeout(absl::Condition(&enough), e2e::kLongTime);
 }
 
 bool HandlerLog::WaitForSlept(size_t count) {

@@ -17,21 +17,27 @@ namespace ferry::test::conformance {
 // Thread-safe.
 class HandlerLog {
  public:
-  // How many handlers have begun; are or were waiting to be cancelled; have ended; and have ended after their
-  // calls were cancelled.
+  // How many handlers have begun, on an event loop's thread and at all, and how many of them with a request
+  // that came in fragments; are or were waiting to be cancelled; have ended; and have ended after their calls
+  // were cancelled.
   struct Counts {
     size_t begun = 0;
+    size_t begun_inline = 0;
+    size_t in_fragments = 0;
     size_t slept = 0;
     size_t ended = 0;
     size_t cancelled = 0;
   };
 
-  void OnBegin() ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnBegin(bool run_inline) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnFragments() ABSL_LOCKS_EXCLUDED(mutex_);
   void OnSleep() ABSL_LOCKS_EXCLUDED(mutex_);
   void OnEnd(bool cancelled) ABSL_LOCKS_EXCLUDED(mutex_);
 
   Counts counts() ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Waits until that many have begun; whether they have.
+  bool WaitForBegun(size_t count) ABSL_LOCKS_EXCLUDED(mutex_);
   // Waits until that many have slept; whether they have.
   bool WaitForSlept(size_t count) ABSL_LOCKS_EXCLUDED(mutex_);
   // Waits until all that have begun have ended; whether they have.

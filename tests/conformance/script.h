@@ -8,6 +8,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "ferry/rpc/server_context.h"
+#include "ferry/rpc/wire.h"
+#include "ferry/transport/event_loop.h"
 #include "tests/conformance/conformance.pb.h"
 #include "tests/conformance/handlers.h"
 #include "tests/conformance/payload.h"
@@ -20,7 +22,7 @@ namespace ferry::test::conformance {
 class Script {
  public:
   Script(HandlerLog& log, ServerContext& context) : log_(log), context_(context) {
-    log.OnBegin();
+    log.OnBegin(transport::EventLoop::InAnyLoop());
     for (const auto& [key, value] : context.request_metadata().entries()) {
       context.initial_metadata().Add(absl::StrCat("initial-", key), value);
       context.trailing_metadata().Add(absl::StrCat("trailing-", key), value);
@@ -30,6 +32,8 @@ class Script {
   // Takes the next request; DATA_LOSS if it is not as it was sent.
   absl::Status Take(const Request& request) {
     const size_t size = request.payload().size();
+    // Only those of unary calls are.
+    if (size > kMaxFragment) log_.OnFragments();
     if (request.payload() != PatternOf(size)) {
       return absl::DataLossError(absl::StrCat("the payload of ", size, " bytes is not what was sent"));
     }

@@ -1,4 +1,6 @@
 // What a server serves, where it listens, and how it shuts down.
+#include <atomic>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <thread>
@@ -8,9 +10,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "ferry/rpc/channel.h"
 #include "ferry/rpc/server.h"
+#include "ferry/rpc/server_context.h"
+#include "ferry/rpc/task.h"
+#include "ferry/rpc/waiting.h"
 #include "gtest/gtest.h"
 #include "tests/end_to_end/conformance.ferry.h"
 #include "tests/end_to_end/conformance_service.h"
@@ -192,6 +198,106 @@ TEST(ServerTest, RunsWhatWasLeftForTheDrainBeforeClientsAreTold) {
   EXPECT_EQ(order, (std::vector<std::string>{"first", "second"}));
   served.server->OnDrain([&] { order.emplace_back("at once"); });
   EXPECT_EQ(order.back(), "at once");
+}
+
+// ---------------------------------------------------------------- Destroyed in its own handlers
+
+// A Destroyer has a server whose handlers destroy it.
+class Destroyer final : public ConformanceService {
+ public:
+  explicit Destroyer(int executor_threads) {
+    server = std::make_unique<Server>(ServerOptions{.threads = 1, .executor_threads = executor_threads});
+    server->Register(*this);
+    if (!server->Listen("127.0.0.1:0").ok()) std::abort();
+    channel = ChannelTo(server->addresses().front());
+    stub = std::make_unique<ConformanceStub>(*channel);
+  }
+
+  absl::Status EchoExecutor(ServerContext&, const Message&, Message&) override {
+    ++begun;
+    destroy.WaitForNotification();
+    server.reset();
+    destroyed.Set(true);
+    return absl::OkStatus();
+  }
+  absl::Status EchoInline(ServerContext&, const Message&, Message&) override {
+    server.reset();
+    return absl::OkStatus();
+  }
+  absl::Status WaitUntilCancelled(ServerContext& context, const Message&, Message&) override {
+    waiting.Set(true);
+    if (!Eventually([&] { return context.cancelled(); })) std::abort();
+    ++ended;
+    return absl::OkStatus();
+  }
+
+  std::atomic<int> begun{0};
+  std::atomic<int> ended{0};
+  absl::Notification destroy;
+  Later<bool> waiting;
+  Later<bool> destroyed;
+  std::unique_ptr<Server> server;
+  std::unique_ptr<Channel> channel;
+  std::unique_ptr<ConformanceStub> stub;
+};
+
+TEST(ServerDestroyedTest, ByAHandlerOnItsExecutorWaitsForTheOthers) {
+  Destroyer service(/*executor_threads=*/2);
+  Later<absl::Status> one_ended, other_ended;
+  service.stub->WaitUntilCancelled(
+      Message(), {}, [&](const absl::StatusOr<Message>& reply) { one_ended.Set(reply.status()); });
+  service.waiting.Wait();
+  service.stub->EchoExecutor(Message(), {},
+                             [&](const absl::StatusOr<Message>& reply) { other_ended.Set(reply.status()); });
+  service.destroy.Notify();
+  service.destroyed.Wait();
+  EXPECT_EQ(service.ended, 1);
+  EXPECT_EQ(one_ended.Wait().code(), StatusCode::kUnavailable) << one_ended.Wait();
+  EXPECT_EQ(other_ended.Wait().code(), StatusCode::kUnavailable) << other_ended.Wait();
+}
+
+TEST(ServerDestroyedTest, ByTheOnlyHandlerStartsNoneOfThoseThatWait) {
+  Destroyer service(/*executor_threads=*/1);
+  std::atomic<int> ended{0};
+  for (int i = 0; i < 10; ++i) {
+    service.stub->EchoExecutor(Message(), {}, [&](const absl::StatusOr<Message>&) { ++ended; });
+  }
+  ASSERT_TRUE(Eventually([&] { return service.begun == 1; }));
+  service.destroy.Notify();
+  service.destroyed.Wait();
+  EXPECT_TRUE(Eventually([&] { return ended == 10; }));
+  EXPECT_EQ(service.begun, 1);
+}
+
+TEST(ServerDestroyedDeathTest, OnAnEventLoopsThreadSaysSo) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  EXPECT_DEATH(static_cast<void>(Destroyer(1).stub->EchoInline(Message())),
+               "a Server was destroyed on an event loop's thread");
+}
+
+// A CoroutineDestroyer's server is destroyed by a handler that is a coroutine, on the executor.
+class CoroutineDestroyer final : public ConformanceService {
+ public:
+  Task<absl::Status> CoEchoInline(ServerContext& context, const Message&, Message&) override {
+    static_cast<void>(co_await SwitchTo(*context.executor()));
+    server.reset();
+    co_return absl::OkStatus();
+  }
+
+  std::unique_ptr<Server> server = std::make_unique<Server>(ServerOptions{.threads = 1});
+};
+
+void DestroyInACoroutine() {
+  CoroutineDestroyer service;
+  service.server->Register(service);
+  if (!service.server->Listen("127.0.0.1:0").ok()) return;
+  const std::unique_ptr<Channel> channel = ChannelTo(service.server->addresses().front());
+  static_cast<void>(ConformanceStub(*channel).EchoInline(Message()));
+}
+
+TEST(ServerDestroyedDeathTest, InAHandlerThatIsACoroutineSaysSo) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  EXPECT_DEATH(DestroyInACoroutine(), "a Server was destroyed in a handler of its own that is a coroutine");
 }
 
 TEST(ServerTest, ItsDestructorDrainsToo) {

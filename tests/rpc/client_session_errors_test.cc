@@ -33,6 +33,15 @@ using transport::StreamId;
 INSTANTIATE_TEST_SUITE_P(Slices, ClientSessionTest, testing::Values(static_cast<size_t>(-1), size_t{1}),
                          [](const auto& slice) { return slice.param == 1 ? "OneByte" : "Whole"; });
 
+// Windows count.
+constexpr uint64_t kFeatures = kFlowControlFeature | kStreamingFeature;
+
+std::string Window(uint32_t increment, StreamId stream) {
+  wire::WindowHead head;
+  head.set_increment(increment);
+  return EncodeHeadFrame(FrameType::kWindow, head.SerializeAsString(), stream);
+}
+
 // ---------------------------------------------------------------- Servers that end the connection
 
 struct Case {
@@ -72,6 +81,10 @@ std::vector<Case> ConnectionErrors() {
       {"a STATUS on a slot never used", Status(never, {}), "STATUS frame is on slot 9, which was never used"},
       {"a MESSAGE on a slot never used", Fragment(never, "x", kMore),
        "MESSAGE frame is on slot 9, which was never used"},
+      {"a WINDOW of 0", Window(0, {}), "WINDOW frame has an increment of 0"},
+      {"a WINDOW of 0 for a call", Window(0, kFirst), "WINDOW frame has an increment of 0"},
+      {"a WINDOW past the maximum", Window(2'147'483'647, {}), "limit is 2147483647"},
+      {"a WINDOW on a slot never used", Window(1, never), "WINDOW frame is on slot 9, which was never used"},
       {"a DRAIN of more than was sent", drain_2, "DRAIN frame accepts 2 requests, but only 1 were sent"},
       {"a second DRAIN", drain_1 + drain_1, "DRAIN frame came twice"},
       {"a STATUS that ends the connection", Status({}, {.status = absl::InternalError("you are wrong")}),
@@ -83,7 +96,9 @@ TEST_P(ClientSessionTest, EndsItsCallsWithTheReasonWhenTheConnectionEnds) {
   for (const Case& c : ConnectionErrors()) {
     SCOPED_TRACE(c.name);
     ended_.reset();
-    RawPeer& peer = c.greeted ? ConnectAndGreet() : Connect();
+    RawPeer& peer = c.greeted
+                        ? ConnectAndGreet({.features = kFeatures}, {.settings = {.features = kFeatures}})
+                        : Connect();
     TestCall& call = NewCall();
     Start(call);
     peer.TakeBytes();

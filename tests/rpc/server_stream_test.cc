@@ -271,6 +271,21 @@ TEST_P(ServerStreamTest, ACancelledReplyThatWaitsIsEnded) {
 
 // ---------------------------------------------------------------- How they end
 
+TEST_P(ServerStreamTest, CallbacksThatFinishHasOvertakenAreRunWithFalse) {
+  std::unique_ptr<RawPeer> peer = Begin();
+  std::vector<std::string> log;
+  Text request;
+  peer->Send(Message(Encoded("one")));
+  chats()[0].requests().Read(request, [&](bool read) { log.emplace_back(read ? "read" : "not read"); });
+  chats()[0].replies().Write(TextOf("x"),
+                             [&](bool writable) { log.emplace_back(writable ? "writable" : "ended"); });
+  Finish(absl::OkStatus());
+  EXPECT_THAT(log, IsEmpty());
+  EXPECT_THAT(peer->TakeFrames(), SizeIs(2)) << "the message was sent all the same";
+  server_.Settle();
+  EXPECT_THAT(log, testing::UnorderedElementsAre("not read", "ended"));
+}
+
 TEST_P(ServerStreamTest, CancelWakesReaderAndWriter) {
   std::unique_ptr<RawPeer> peer = Begin();
   int woken = 0;
@@ -330,6 +345,23 @@ TEST_P(ServerStreamTest, TheStatusOfACancelledCallDropsWhatWaits) {
   const std::vector<ReceivedFrame> frames = peer->TakeFrames();
   ASSERT_THAT(frames, SizeIs(1));
   EXPECT_EQ(frames[0].status().status.message(), "no more");
+}
+
+TEST_P(ServerStreamTest, ACancelWhileACallEndsDropsWhatWaits) {
+  std::unique_ptr<RawPeer> peer = Begin({.initial_stream_window = 65'536, .features = kFeatures});
+  EXPECT_EQ(chats()[0].replies().TryWrite(TextOf(std::string(200'000, 'x'))), WriteResult::kWritten);
+  peer->TakeFrames();
+  // Destroyed by the call's end, which has asked by then whether the call is cancelled, and has sent nothing.
+  std::shared_ptr<void> cancel(
+      nullptr, [&](void*) { peer->Send(EncodeHeadFrame(FrameType::kCancel, "", StreamId::Make(kSlot, 0))); });
+  chats()[0].context().OnCancel([cancel = std::move(cancel)] {});
+  Finish(absl::OkStatus());
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(1));
+  EXPECT_EQ(frames[0].status().status.code(), StatusCode::kCancelled);
+  // The slot is free.
+  peer->Send(EncodeRequest({.slot = kSlot, .generation = 1, .method = kChatId, .flags = 0}));
+  EXPECT_THAT(chats(), SizeIs(1));
 }
 
 TEST_P(ServerStreamTest, FreesWhatItHeldWhenTheCallEnds) {
@@ -445,6 +477,7 @@ TEST_P(ServerStreamTest, EndsTheCallOverBadMessages) {
   };
   for (const auto& c : kCases) {
     SCOPED_TRACE(c.name);
+    std::unique_ptr<RawPeer> other = server_.ConnectAndGreet();
     std::unique_ptr<RawPeer> peer = Begin();
     peer->Send(c.bytes);
     EXPECT_EQ(Read(), ".");
@@ -454,8 +487,10 @@ TEST_P(ServerStreamTest, EndsTheCallOverBadMessages) {
     EXPECT_EQ(frames[0].header.stream, StreamId::Make(kSlot, 0));
     EXPECT_EQ(frames[0].status().status.code(), c.code);
     EXPECT_EQ(std::string(frames[0].status().status.message()), c.text);
-    peer->Send(EncodeRequest({.method = kEchoId, .message = Encoded("x")}));
-    EXPECT_THAT(peer->TakeFrames(), SizeIs(1));
+    for (RawPeer* one : {peer.get(), other.get()}) {
+      one->Send(EncodeRequest({.method = kEchoId, .message = Encoded("x")}));
+      EXPECT_THAT(one->TakeFrames(), SizeIs(1));
+    }
   }
 }
 

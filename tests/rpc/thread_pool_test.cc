@@ -1,5 +1,6 @@
 #include "ferry/rpc/thread_pool.h"
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -194,6 +195,31 @@ TEST(ThreadPoolTest, MayBeStoppedWhileAThreadWatches) {
     FunctionTask late([] { ADD_FAILURE() << "ran"; });
     Executor::Task* const pointer = &late;
     EXPECT_EQ(pool.Submit({&pointer, 1}), 0u);
+  }
+}
+
+TEST(ThreadPoolTest, MayBeStoppedByATask) {
+  for (const int threads : {1, 3}) {
+    SCOPED_TRACE(threads);
+    auto pool = std::make_shared<ThreadPool>(ThreadPool::Options{.threads = threads});
+    absl::Notification submitted, done;
+    std::atomic<int> ran{0};
+    FunctionTask stop([&] {
+      // Until the thread has ended.
+      static thread_local std::shared_ptr<ThreadPool> kept;
+      kept = pool;
+      submitted.WaitForNotification();
+      pool->Stop();
+      EXPECT_EQ(ran, 20) << "what waited has run";
+      done.Notify();
+    });
+    FunctionTask count([&] { ++ran; });
+    std::vector<Executor::Task*> tasks(21, &count);
+    tasks[0] = &stop;
+    EXPECT_EQ(pool->Submit(tasks), 21u);
+    submitted.Notify();
+    done.WaitForNotification();
+    EXPECT_EQ(pool->Submit(tasks), 0u);
   }
 }
 
