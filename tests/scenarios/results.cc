@@ -10,8 +10,11 @@
 namespace ferry::scenarios {
 namespace {
 
-bool WasSentTo(const Result& result, const Loss& loss) {
-  if (result.status.ok()) return result.server == loss.server || result.attempt > 1;
+// REQUIRES: the call ended after the loss had begun, and was made before its end.
+bool HasGoneTo(const Loss& loss, const Result& result) {
+  // It has answered some just before it was lost.
+  if (result.status.ok())
+    return result.attempt > 1 || (result.server == loss.server && result.sent >= loss.from);
   const std::optional<CallFailure> failure = FailureOf(result.status);
   if (!failure.has_value()) return false;
   return failure->peer() == loss.address ||
@@ -28,14 +31,19 @@ bool Excuses(const Loss& loss, const Result& failed) {
 
 }  // namespace
 
+absl::Duration ForeverIfToTheEnd(absl::Duration last, const Loss& loss) {
+  return last > (loss.to - loss.from) * 0.95 ? absl::InfiniteDuration() : last;
+}
+
 Astray SentToLost(const std::vector<Result>& results, const Loss& loss) {
   Astray astray;
   for (const Result& result : results) {
-    if (result.sent < loss.from || result.sent >= loss.to || !WasSentTo(result, loss)) continue;
+    const bool during = result.due + result.took >= loss.from && result.sent < loss.to;
+    if (!during || !HasGoneTo(loss, result)) continue;
     ++astray.calls;
     astray.last = std::max(astray.last, result.sent - loss.from);
   }
-  if (astray.last > (loss.to - loss.from) * 0.95) astray.last = absl::InfiniteDuration();
+  astray.last = ForeverIfToTheEnd(astray.last, loss);
   return astray;
 }
 

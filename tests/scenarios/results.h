@@ -37,13 +37,16 @@ struct Loss {
   absl::Duration notice;
 };
 
-// The calls that were made during a loss and sent to the lost server, whether it has answered them, or they
-// have failed with it, or were sent again: an answer to a second attempt tells of a first one, and that went
-// nowhere else, for all other servers were there.
+// What was so for `last` of the loss: infinite if that is to its end, or into its last twentieth.
+absl::Duration ForeverIfToTheEnd(absl::Duration last, const Loss& loss);
+
+// The calls that went to a lost server: it had them when it was lost, or got them in the meantime. They have
+// failed with it, or were answered by it when it was back, or were sent again: an answer to a second attempt
+// tells of a first one, and that went nowhere else, for all other servers were there.
 struct Astray {
   size_t calls = 0;
-  // When the last of them was made, since the loss; zero if there is none. Infinite if they have gone on to
-  // its end, in whose last twentieth one was made.
+  // When the last of them was made, since the loss; zero if none was made after it, infinite if they have
+  // gone on to its end.
   absl::Duration last;
 };
 Astray SentToLost(const std::vector<Result>& results, const Loss& loss);

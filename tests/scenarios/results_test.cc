@@ -74,7 +74,17 @@ TEST(SentToLostTest, SeesACallThatFailedThereOrTriedToGoThere) {
             2 * kSecond);
 }
 
-TEST(SentToLostTest, LeavesOutWhatWasMadeBeforeTheLossAndAfterIt) {
+TEST(SentToLostTest, SeesACallThatTheServerTookWithIt) {
+  Result sent_again = Answered(9.99, "b", 2);
+  sent_again.took = absl::Milliseconds(20);
+  Result answered_in_time = Answered(9.99, "a");
+  answered_in_time.took = absl::Milliseconds(11);
+  const Astray astray = SentToLost({sent_again, answered_in_time}, LossOfA());
+  EXPECT_EQ(astray.calls, 1U);
+  EXPECT_EQ(astray.last, absl::ZeroDuration());
+}
+
+TEST(SentToLostTest, LeavesOutWhatEndedBeforeTheLossOrWasMadeAfterIt) {
   EXPECT_EQ(SentToLost({Answered(9.9, "b", 2), Answered(20, "a"), Answered(21, "b", 2)}, LossOfA()).calls,
             0U);
 }

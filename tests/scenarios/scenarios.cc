@@ -18,7 +18,8 @@ absl::Duration TimeUntilShared(Stage& stage, const std::vector<const Load*>& loa
   const std::string& server = stage.server(index).address();
   const absl::Duration from = load.Now();
   const bool shared = stage.Watch("it is back     ", loads, kPatience, [&] {
-    const absl::Duration since = load.Now() - absl::Milliseconds(400);
+    // Less what may not have ended.
+    const absl::Duration since = load.Now() - absl::Milliseconds(450);
     const double share = ShareOf(load.results(since), server, since, since + absl::Milliseconds(350));
     return IsFairShare(share, stage.servers());
   });

@@ -39,6 +39,8 @@ class Stage {
 
   const StageOptions& options() const { return options_; }
   bool brief() const { return options_.brief; }
+  // How long a state of things that is looked at lasts.
+  absl::Duration phase() const { return absl::Seconds(options_.brief ? 2 : 10); }
   Promises& promises() { return promises_; }
 
   // Starts servers on loopback addresses of their own, "127.0.0.2" and so on; `work` is how long a call
