@@ -1,10 +1,11 @@
 #include "tests/scenarios/load.h"
 
 #include <algorithm>
+#include <iterator>
+#include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
 
 namespace ferry::scenarios {
 namespace {
@@ -14,10 +15,10 @@ constexpr absl::Duration kTimeout = absl::Seconds(30);
 
 }  // namespace
 
-Load::Load(Channel& channel, Method method, int calls_per_second)
+Load::Load(Channel& channel, const LoadOptions& options)
     : stub_(channel),
-      method_(method),
-      interval_(absl::Seconds(1) / calls_per_second),
+      options_(options),
+      interval_(absl::Seconds(1) / options.calls_per_second),
       thread_([this] { Run(); }) {}
 
 Load::~Load() { Stop(); }
@@ -26,12 +27,11 @@ void Load::Stop() {
   stopping_ = true;
   if (thread_.joinable()) thread_.join();
   absl::MutexLock lock(&mutex_);
-  const auto ended = [this]()
-                         ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return results_.size() == started_.load(); };
+  const auto ended = [this] { return ended_.load() == started_.load(); };
   mutex_.Await(absl::Condition(&ended));
 }
 
-absl::Duration Load::Now() const { return absl::Now() - beginning_; }
+absl::Duration Load::Now() const { return absl::Now() - options_.beginning; }
 
 void Load::Run() {
   for (absl::Duration due; !stopping_.load(); due += interval_) {
@@ -41,59 +41,46 @@ void Load::Run() {
   }
 }
 
-void Load::StartCall(absl::Duration began) {
+void Load::StartCall(absl::Duration due) {
   started_.fetch_add(1);
   ProbeRequest request;
   request.set_id(started_.load());
-  const auto done = [this, began](absl::StatusOr<ProbeReply> reply) {
-    Result result{.began = began, .took = Now() - began};
+  const auto done = [this, due, sent = Now()](absl::StatusOr<ProbeReply> reply) {
+    Result result{.due = due, .sent = sent, .took = Now() - due};
     if (reply.ok()) {
       result.server = std::move(*reply->mutable_server());
+      result.attempt = reply->attempt();
     } else {
       result.status = reply.status();
-      failed_.fetch_add(1);
     }
-    absl::MutexLock lock(&mutex_);
-    results_.push_back(std::move(result));
-    ended_.fetch_add(1);
+    OnEnd(std::move(result));
   };
-  if (method_ == Method::kAsk) {
+  if (options_.method == LoadOptions::Method::kAsk) {
     stub_.Ask(request, {.timeout = kTimeout}, done);
   } else {
     stub_.Change(request, {.timeout = kTimeout}, done);
   }
 }
 
-std::vector<Result> Load::results() const {
+void Load::OnEnd(Result result) {
+  if (!result.status.ok()) failed_.fetch_add(1);
   absl::MutexLock lock(&mutex_);
-  return results_;
+  if (options_.keep_all || !result.status.ok()) results_.push_back(std::move(result));
+  ended_.fetch_add(1);
 }
 
-double Load::ShareOf(std::string_view server, absl::Duration from, absl::Duration to) const {
+std::vector<Result> Load::results(absl::Duration from) const {
   absl::MutexLock lock(&mutex_);
-  size_t all = 0;
-  size_t own = 0;
-  for (const Result& result : results_) {
-    if (result.began < from || result.began >= to) continue;
-    ++all;
-    own += result.server == server;
-  }
-  return all == 0 ? 0 : static_cast<double>(own) / static_cast<double>(all);
+  auto first = results_.end();
+  while (first != results_.begin() && std::prev(first)->due + std::prev(first)->took >= from) --first;
+  return {first, results_.end()};
 }
 
-absl::Duration Load::P99(absl::Duration from, absl::Duration to) const {
-  std::vector<absl::Duration> times;
-  {
-    absl::MutexLock lock(&mutex_);
-    times.reserve(results_.size());
-    for (const Result& result : results_) {
-      if (result.began >= from && result.began < to) times.push_back(result.took);
-    }
-  }
-  if (times.empty()) return absl::ZeroDuration();
-  const size_t rank = times.size() * 99 / 100;
-  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(rank), times.end());
-  return times[rank];
+absl::Status Load::first_error() const {
+  absl::MutexLock lock(&mutex_);
+  const auto first = std::find_if(results_.begin(), results_.end(),
+                                  [](const Result& result) { return !result.status.ok(); });
+  return first == results_.end() ? absl::OkStatus() : first->status;
 }
 
 }  // namespace ferry::scenarios

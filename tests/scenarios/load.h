@@ -3,30 +3,30 @@
 #define FERRY_TESTS_SCENARIOS_LOAD_H_
 
 #include <atomic>
-#include <cstdint>
-#include <string>
-#include <string_view>
+#include <cstddef>
 #include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "ferry/rpc/call_failure.h"
 #include "ferry/rpc/channel.h"
+#include "tests/scenarios/results.h"
 #include "tests/scenarios/scenarios.ferry.h"
 
 namespace ferry::scenarios {
 
-// A Result is how one call went.
-struct Result {
-  // Since the load's beginning.
-  absl::Duration began;
-  absl::Duration took;
-  // The server that answered; empty if the call failed.
-  std::string server;
-  absl::Status status;
+struct LoadOptions {
+  enum class Method { kAsk, kChange };
+
+  Method method = Method::kAsk;
+  int calls_per_second = 2000;
+  // Whether the results of calls that went well are kept, too: memory that grows.
+  bool keep_all = true;
+  // What times are counted from, and the first call is due: the same for loads that are looked at together.
+  absl::Time beginning = absl::Now();
 };
 
 // A Load makes calls of one method at a fixed rate, whether those before have ended or not.
@@ -34,9 +34,7 @@ struct Result {
 // Thread-safe.
 class Load {
  public:
-  enum class Method { kAsk, kChange };
-
-  Load(Channel& channel, Method method, int calls_per_second);
+  Load(Channel& channel, const LoadOptions& options);
   // Waits for the calls that have not ended.
   ~Load();
   Load(const Load&) = delete;
@@ -48,24 +46,21 @@ class Load {
   // Since the beginning.
   absl::Duration Now() const;
 
-  // The calls that have ended, in that order, and how many of them have failed.
-  std::vector<Result> results() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The calls that have ended, in that order, since `from`; how many have at all, and how many of these have
+  // failed, and the error of the first of those.
+  std::vector<Result> results(absl::Duration from = absl::ZeroDuration()) const ABSL_LOCKS_EXCLUDED(mutex_);
   size_t failed() const { return failed_.load(); }
   size_t ended() const { return ended_.load(); }
-
-  // The share of the calls begun in [from, to) that `server` has answered.
-  double ShareOf(std::string_view server, absl::Duration from, absl::Duration to) const;
-  // The time that 99 % of those calls took at most.
-  absl::Duration P99(absl::Duration from, absl::Duration to) const;
+  absl::Status first_error() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   void Run();
-  void StartCall(absl::Duration began);
+  void StartCall(absl::Duration due);
+  void OnEnd(Result result) ABSL_LOCKS_EXCLUDED(mutex_);
 
   ProbeStub stub_;
-  const Method method_;
+  const LoadOptions options_;
   const absl::Duration interval_;
-  const absl::Time beginning_ = absl::Now();
   std::atomic<bool> stopping_{false};
   std::atomic<size_t> started_{0};
   std::atomic<size_t> ended_{0};

@@ -1,4 +1,5 @@
 #!/bin/bash
 # Plays one scenario in its brief form.
 set -euo pipefail
-exec tests/scenarios/scenario --brief --server=tests/scenarios/probe_server "$1"
+folder=tests/scenarios
+exec $folder/scenario --brief --server=$folder/probe_server --clients=$folder/probe_clients "$1"

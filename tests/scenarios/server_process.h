@@ -2,25 +2,23 @@
 #ifndef FERRY_TESTS_SCENARIOS_SERVER_PROCESS_H_
 #define FERRY_TESTS_SCENARIOS_SERVER_PROCESS_H_
 
-#include <sys/types.h>
-
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "tests/scenarios/child_process.h"
+
 namespace ferry::scenarios {
 
-// A ServerProcess is a program that listens, and can be ended and started again on the same address. The
-// program writes its address as the first line of its output; it is killed when this process ends, however
-// that is.
+// A ServerProcess is a program that listens on some addresses, and can be ended and started again on the
+// same. The program writes its addresses as the first line of its output.
 //
-// Thread-compatible. Dies if a system call fails that cannot.
+// Thread-compatible. Dies if it does not listen.
 class ServerProcess {
  public:
-  // Starts `binary` with `arguments` and --address=`address`, whose port may be 0, and waits until it
-  // listens.
-  ServerProcess(std::string binary, std::string address, std::vector<std::string> arguments = {});
-  // Kills it.
-  ~ServerProcess();
+  // Starts `program` with `arguments` and --addresses, whose ports may be 0, and waits until it listens.
+  ServerProcess(std::string program, std::vector<std::string> addresses,
+                std::vector<std::string> arguments = {});
   ServerProcess(const ServerProcess&) = delete;
   ServerProcess& operator=(const ServerProcess&) = delete;
 
@@ -34,17 +32,18 @@ class ServerProcess {
   // Starts it again, and waits until it listens. REQUIRES: it was killed or terminated.
   void StartAgain();
 
-  const std::string& address() const { return address_; }
+  // With the ports that were found for port 0.
+  const std::vector<std::string>& addresses() const { return addresses_; }
+  // The first, by which its answers name it.
+  const std::string& address() const { return addresses_.front(); }
 
  private:
   void Start();
-  void End(int signal);
 
-  const std::string binary_;
+  const std::string program_;
   const std::vector<std::string> arguments_;
-  std::string address_;
-  // 0: none runs.
-  pid_t pid_ = 0;
+  std::vector<std::string> addresses_;
+  std::optional<ChildProcess> process_;
 };
 
 }  // namespace ferry::scenarios
