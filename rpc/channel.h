@@ -98,10 +98,11 @@ struct ChannelOptions {
   // health of the service of this name, and gets calls only while it says SERVING, or if it has no health
   // service; empty asks for the server as a whole. Unset: no server is asked, all are taken to serve.
   std::optional<std::string> health_service = std::nullopt;
-  // The channel uses so many of the servers at most, which follow from client_id: number the clients of a big
-  // fleet 0, 1, 2, ... (balancing/subset.h). 0: all of them.
+  // The channel uses so many of the servers at most, which follow from client_id. 0: all of them.
   size_t max_servers = 0;
-  uint64_t client_id = 0;
+  // Number the clients of a big fleet 0, 1, 2, ..., and each server has as many clients as the others
+  // (balancing/subset.h). Unset: random, and so other servers than other clients use.
+  std::optional<uint64_t> client_id = std::nullopt;
 };
 
 // A CallCanceller cancels calls of one channel that their callers hold by shared_ptr, whether the channel is

@@ -76,6 +76,7 @@ Fleet::Fleet(const Options& options, transport::EventLoop& loop, std::unique_ptr
       make_connector_(std::move(make_connector)),
       retry_budget_(options.retry_budget),
       outliers_(options.outliers),
+      client_id_(options.client_id.value_or(options.seed != 0 ? options.seed : ThreadRandom())),
       retry_backoff_(retry_rules_.initial_backoff, retry_rules_.max_backoff, options.seed),
       timer_([this] { OnTimer(); }) {}
 

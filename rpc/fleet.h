@@ -137,9 +137,10 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
     // Asks each server for the health of this service, and uses those only that say that they serve it; empty
     // for a server as a whole, nullopt to ask none. The waits between the watches are the endpoint's.
     std::optional<std::string> health_service = std::nullopt;
-    // Uses so many servers at most; 0 uses all. Which ones follows from client_id (balancing/subset.h).
+    // Uses so many servers at most; 0 uses all. Which ones follows from client_id (balancing/subset.h), which
+    // is one of the random choices if it is unset.
     size_t max_servers = 0;
-    uint64_t client_id = 0;
+    std::optional<uint64_t> client_id = std::nullopt;
     // Of random choices; 0 takes one from the system.
     uint64_t seed = 0;
   };
@@ -303,6 +304,7 @@ class Fleet final : public std::enable_shared_from_this<Fleet>,
   // Calls have ended since the last sweep, or a server's weight is still growing.
   bool sweep_wanted_ = false;
   ParkedCalls parked_;
+  const uint64_t client_id_;
   Backoff retry_backoff_;
   // Not OK: closed, and why.
   absl::Status closed_;

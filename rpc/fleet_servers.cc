@@ -69,7 +69,7 @@ std::vector<ResolvedServer> Fleet::OwnPart(std::vector<ResolvedServer> servers) 
   names.reserve(servers.size());
   for (const ResolvedServer& server : servers) names.emplace_back(server.name);
   std::vector<ResolvedServer> part;
-  for (const size_t index : Subset(names, options_.client_id, options_.max_servers)) {
+  for (const size_t index : Subset(names, client_id_, options_.max_servers)) {
     part.push_back(servers[index]);
   }
   return part;

@@ -68,7 +68,8 @@ TEST(ConnectionTest, WithOptionsThatCannotBeIsAnError) {
 TEST(ConnectionTest, IsWaitedForByCallsThatSaySo) {
   const TemporaryDirectory directory;
   const std::string address = NewAddress("unix", directory);
-  const std::unique_ptr<Channel> channel = ChannelTo(address, {.max_backoff = absl::Milliseconds(20)});
+  const std::unique_ptr<Channel> channel =
+      ChannelTo(address, {.min_backoff = absl::Milliseconds(20), .max_backoff = absl::Milliseconds(20)});
   ConformanceStub stub(*channel);
   std::vector<Later<absl::StatusOr<Message>>> waiting(10);
   for (size_t i = 0; i < waiting.size(); ++i) {

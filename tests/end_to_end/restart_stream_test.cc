@@ -107,7 +107,8 @@ TEST(RestartStreamTest, ResumedStreamsLoseNothingAndGetNothingTwice) {
     const TemporaryDirectory directory;
     auto server = std::make_unique<Counting>(NewAddress(transport, directory), false);
     const std::string address = server->server().addresses().front();
-    const std::unique_ptr<Channel> channel = ChannelTo(address, {.max_backoff = absl::Milliseconds(20)});
+    const std::unique_ptr<Channel> channel =
+        ChannelTo(address, {.min_backoff = absl::Milliseconds(20), .max_backoff = absl::Milliseconds(20)});
     std::vector<std::unique_ptr<Reader>> readers;
     for (int i = 0; i < kReaders; ++i) readers.push_back(std::make_unique<Reader>(*channel));
     const auto all_have_read = [&readers](uint64_t more) {

@@ -172,7 +172,8 @@ TEST(RestartGapTest, CallsThatWaitForReadySurviveIt) {
     Ledger ledger;
     std::unique_ptr<Server> server = Start(ledger, NewAddress(transport, directory), false);
     const std::string address = server->addresses().front();
-    const std::unique_ptr<Channel> channel = ChannelTo(address, {.max_backoff = absl::Milliseconds(20)});
+    const std::unique_ptr<Channel> channel =
+        ChannelTo(address, {.min_backoff = absl::Milliseconds(20), .max_backoff = absl::Milliseconds(20)});
     ConformanceStub stub(*channel);
     for (uint64_t id = 0; id < 5; ++id) {
       Message request;

@@ -58,6 +58,8 @@ Fleet::Options World::NewFleetOptions() {
   if (dice_.Chance(20)) options.retry_budget.max_tokens = 1;
   if (dice_.Chance(30)) {
     options.retry.hedge_delay = absl::Microseconds(dice_.Between(1, 20'000));
+    // One attempt alone is not hedged.
+    if (options.retry.max_attempts == 1) options.retry.max_attempts = 2;
     ledger_.excuses.hedges = true;
   }
   if (dice_.Chance(30)) options.pool = NewPoolOptions();
