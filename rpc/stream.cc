@@ -80,12 +80,6 @@ bool Stream::WhenWritable(Waiter& waiter) {
   return true;
 }
 
-bool Stream::ended() {
-  if (ABSL_PREDICT_FALSE(forked())) return true;
-  MutexLock lock(mutex_);
-  return ended_;
-}
-
 bool Stream::FinishWriting() {
   if (ABSL_PREDICT_FALSE(forked())) return false;
   std::shared_ptr<StreamCarrier> carrier;

@@ -84,8 +84,6 @@ class Stream : public std::enable_shared_from_this<Stream> {
   bool Write(const google::protobuf::MessageLite& message) ABSL_LOCKS_EXCLUDED(mutex_);
   // Runs `waiter` once TryWrite would answer other than kFull. False, and it is left alone, if it would now.
   bool WhenWritable(Waiter& waiter) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether the call has ended, so that no message is written any more.
-  bool ended() ABSL_LOCKS_EXCLUDED(mutex_);
   // A client writes no more. False if the call has ended.
   bool FinishWriting() ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -15,7 +15,7 @@
 
 namespace ferry {
 
-// Run once: whether a message was read, or the next may be written.
+// Run once: whether a message was read, or may be written.
 // clang-format off
 using StreamCallback = absl::AnyInvocable<void(bool) &&>;
 // clang-format on
@@ -154,15 +154,13 @@ class StreamWriter {
     return WriteResult::kEnded;
   }
 
-  // Writes `message`, which is read before this returns, and runs `done` once: with true when the next may be
-  // written; with false when the call has ended, whether `message` was sent or not. On the event loop's
+  // Writes `message`, which is read before this returns, and runs `done` once the next may be written or the
+  // call has ended: with false if the call had ended already and `message` was not taken. On the event loop's
   // thread, never before this returns into the loop. One Write at a time, and none while TryWrite would
   // answer kFull.
   void Write(const Message& message, StreamCallback done) {
     const bool written = TryWrite(message) == WriteResult::kWritten;
-    WhenWritable([stream = stream_.get(), written, done = std::move(done)]() mutable {
-      std::move(done)(written && !stream->ended());
-    });
+    WhenWritable([written, done = std::move(done)]() mutable { std::move(done)(written); });
   }
 
   // For `co_await writer.CoWrite(message)`: as the Write that waits. The coroutine runs on on the event

@@ -19,7 +19,8 @@ namespace ferry {
 //
 // Movable, not copyable. One thread at a time, but reading and writing may be done by one each. A handle that
 // is destroyed without Finish ends its call with INTERNAL. All that belongs to the call is valid until
-// Finish; a callback of a reader or writer that has not run then is run with false.
+// Finish; a callback that has not run then is run: a reader's with false, a writer's with whether its message
+// was taken.
 
 // A ClientStreamingCall has a stream of requests and one reply.
 template <typename Request, typename Reply>
