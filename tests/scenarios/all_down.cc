@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "ferry/rpc/channel.h"
@@ -55,24 +56,36 @@ class Crowd {
     bool all = true;
     for (size_t i = 0; i < processes_.size(); ++i) {
       if (done_[i]) continue;
-      const std::optional<std::string> line = processes_[i]->ReadLine(absl::ZeroDuration());
-      int answered = 0;
-      if (line.has_value() && absl::SimpleAtoi(*line, &answered)) {
+      if (const std::optional<std::string> line = processes_[i]->ReadLine(absl::ZeroDuration())) {
         done_[i] = true;
-        answered_ += answered;
+        Note(*line);
       }
       all = all && done_[i];
     }
     return all;
   }
 
-  // Of the processes whose calls have all ended.
+  // Of the calls made last, those of processes whose calls have all ended.
   int answered() const { return answered_; }
+  // Of each of them, whenever its calls had ended.
+  const SteadyNumber& threads() const { return threads_; }
 
  private:
+  void Note(const std::string& line) {
+    const std::vector<std::string> words = absl::StrSplit(line, ' ');
+    int answered = 0;
+    int threads = 0;
+    FERRY_CHECK(
+        words.size() == 2 && absl::SimpleAtoi(words[0], &answered) && absl::SimpleAtoi(words[1], &threads),
+        line.c_str());
+    answered_ += answered;
+    threads_.Add(threads);
+  }
+
   std::vector<std::unique_ptr<ChildProcess>> processes_;
   std::vector<bool> done_;
   int answered_ = 0;
+  SteadyNumber threads_;
 };
 
 // An Answer to this process's client may come when nobody waits for it any more.
@@ -119,7 +132,7 @@ void PlayAllDown(Stage& stage) {
   const auto answer = std::make_shared<Answer>();
   stage.ShowAlso([&] {
     return absl::StrCat(channel.server_counts().usable, " of 3 servers, ", crowd.answered(), " of ", others,
-                        " other clients answered, this one", answer->came ? "" : " not");
+                        " clients have had their last call answered");
   });
   stage.HoldThreads();
   crowd.Ask();
@@ -140,6 +153,8 @@ void PlayAllDown(Stage& stage) {
   const bool all =
       stage.Watch("the first is up", {}, kPatience, [&] { return crowd.LookWhetherDone() && answer->came; });
   stage.PromiseThreads();
+  stage.promises().Add("threads of each process of the others", absl::StrCat(crowd.threads().first()),
+                       crowd.threads().seen(), crowd.threads().steady());
   stage.promises().AddTime(
       "the client is connected again after", absl::Seconds(1),
       answer->came ? std::max(answer->at - back_at, absl::ZeroDuration()) : absl::InfiniteDuration());

@@ -57,7 +57,7 @@ class PlayTest : public ::testing::Test {
         {"threads", "there is another thread for a while", PlayMoreThreads},
         {"nobody", "nobody looks at threads", PlayWithoutALookAtThreads},
     };
-    return PlayScenario(scenarios, name, {.brief = brief, .out = &out_});
+    return PlayScenario(scenarios, name, {.brief = brief, .out = &out_, .look_every = absl::ZeroDuration()});
   }
 
   std::ostringstream out_;

@@ -15,6 +15,7 @@
 #include "ferry/rpc/channel.h"
 #include "ferry/transport/check.h"
 #include "ferry/transport/loop_group.h"
+#include "tests/scenarios/process_usage.h"
 #include "tests/scenarios/scenarios.ferry.h"
 
 ABSL_FLAG(std::string, server, "", "its address");
@@ -42,7 +43,8 @@ int AskOnce(const std::vector<std::unique_ptr<Channel>>& channels) {
   return answered;
 }
 
-// For each line of input has each client make a call, and says how many were answered, in a line.
+// For each line of input has each client make a call, and says in a line how many were answered, and how many
+// threads there are then.
 int Main() {
   absl::StatusOr<std::unique_ptr<transport::LoopGroup>> loops =
       transport::LoopGroup::Create({.threads = 1, .name = "clients"});
@@ -55,7 +57,10 @@ int Main() {
     FERRY_CHECK(created.ok(), created.status().ToString().c_str());
     channel = *std::move(created);
   }
-  for (std::string line; std::getline(std::cin, line);) std::cout << AskOnce(channels) << std::endl;
+  for (std::string line; std::getline(std::cin, line);) {
+    const int answered = AskOnce(channels);
+    std::cout << answered << " " << ThreadsOfProcess() << std::endl;
+  }
   return 0;
 }
 

@@ -80,6 +80,15 @@ absl::Duration P99(const std::vector<Result>& results, absl::Duration from, absl
   return times[rank];
 }
 
+absl::Duration MedianP99(const std::vector<Result>& results, absl::Duration from, absl::Duration to) {
+  std::vector<absl::Duration> seconds;
+  for (; from + absl::Seconds(1) <= to; from += absl::Seconds(1)) {
+    seconds.push_back(P99(results, from, from + absl::Seconds(1)));
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds.empty() ? absl::InfiniteDuration() : seconds[seconds.size() / 2];
+}
+
 bool IsWithinTwice(absl::Duration p99, absl::Duration other) {
   return other != absl::InfiniteDuration() && p99 <= 2 * other;
 }

@@ -66,6 +66,10 @@ bool IsFairShare(double share, int servers);
 // The time that 99 % of the calls due in [from, to) took at most; infinite if there were none.
 absl::Duration P99(const std::vector<Result>& results, absl::Duration from, absl::Duration to);
 
+// That of the median second in [from, to), of which there is at least one: a machine that stops for a moment
+// says nothing of the calls.
+absl::Duration MedianP99(const std::vector<Result>& results, absl::Duration from, absl::Duration to);
+
 // Whether a p99 is at most twice another, which was seen.
 bool IsWithinTwice(absl::Duration p99, absl::Duration other);
 

@@ -160,6 +160,23 @@ TEST(P99Test, IsNoGoodNewsIfThereWereNoCalls) {
   EXPECT_EQ(P99({}, absl::ZeroDuration(), kSecond), absl::InfiniteDuration());
 }
 
+TEST(P99Test, OfTheMedianSecondLeavesOutAMomentButNotMore) {
+  // 100 calls in each of 5 seconds, of which two in each of some are slow.
+  const auto slow_in = [](int seconds) {
+    std::vector<Result> results;
+    results.reserve(500);
+    for (int i = 0; i < 500; ++i) {
+      results.push_back(Answered(i * 0.01, "a"));
+      const bool slow = i / 100 < seconds && i % 100 < 2;
+      results.back().took = absl::Milliseconds(slow ? 50 : 1);
+    }
+    return results;
+  };
+  EXPECT_EQ(MedianP99(slow_in(2), absl::ZeroDuration(), 5 * kSecond), absl::Milliseconds(1));
+  EXPECT_EQ(MedianP99(slow_in(3), absl::ZeroDuration(), 5 * kSecond), absl::Milliseconds(50));
+  EXPECT_EQ(MedianP99(slow_in(0), absl::ZeroDuration(), kSecond / 2), absl::InfiniteDuration());
+}
+
 TEST(P99Test, MayDouble) {
   EXPECT_TRUE(IsWithinTwice(absl::Milliseconds(4), absl::Milliseconds(2)));
   EXPECT_FALSE(IsWithinTwice(absl::Milliseconds(5), absl::Milliseconds(2)));

@@ -92,7 +92,7 @@ bool Stage::Watch(std::string_view what, const std::vector<const Load*>& loads, 
   absl::Time last = beginning;
   bool is_done = false;
   while (!is_done && absl::Now() < beginning + at_most) {
-    absl::SleepFor(absl::Milliseconds(20));
+    absl::SleepFor(options_.look_every);
     LookAtThreads();
     is_done = done != nullptr && done();
     const absl::Time now = absl::Now();

@@ -28,6 +28,8 @@ struct StageOptions {
   std::string clients = {};
   // Where progress and tables are written; not owned.
   std::ostream* out = nullptr;
+  // How long Watch sleeps between its looks.
+  absl::Duration look_every = absl::Milliseconds(20);
 };
 
 // A Stage has servers and a channel to them, and keeps the promises.
