@@ -49,7 +49,8 @@ class ServerOutputTest : public testing::Test, private Connection::Handler {
     peer_->Send(test::Preface());
     EXPECT_TRUE(peer_->TakePreface());
     InLoop([this] {
-      output_->SetPeer({.initial_stream_window = 65'536, .features = kFlowControlFeature | kStreamingFeature});
+      output_->SetPeer(
+          {.initial_stream_window = 65'536, .features = kFlowControlFeature | kStreamingFeature});
     });
     call_.context().Begin(place_);
     call_.stream = kStream;
@@ -77,7 +78,8 @@ class ServerOutputTest : public testing::Test, private Connection::Handler {
   // The ends that the call has had.
   std::vector<ReceivedFrame> TakeEnds() {
     std::vector<ReceivedFrame> frames = peer_->TakeFrames();
-    std::erase_if(frames, [](const ReceivedFrame& frame) { return !frame.header.has(transport::kEndStream); });
+    std::erase_if(frames,
+                  [](const ReceivedFrame& frame) { return !frame.header.has(transport::kEndStream); });
     return frames;
   }
 

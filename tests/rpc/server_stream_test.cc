@@ -337,9 +337,8 @@ TEST_P(ServerStreamTest, ACancelWhileACallEndsDropsWhatWaits) {
   EXPECT_EQ(chats()[0].replies().TryWrite(TextOf(std::string(200'000, 'x'))), WriteResult::kWritten);
   peer->TakeFrames();
   // Destroyed by the call's end, which has asked by then whether the call is cancelled, and has sent nothing.
-  std::shared_ptr<void> cancel(nullptr, [&](void*) {
-    peer->Send(EncodeHeadFrame(FrameType::kCancel, "", StreamId::Make(kSlot, 0)));
-  });
+  std::shared_ptr<void> cancel(
+      nullptr, [&](void*) { peer->Send(EncodeHeadFrame(FrameType::kCancel, "", StreamId::Make(kSlot, 0))); });
   chats()[0].context().OnCancel([cancel = std::move(cancel)] {});
   Finish(absl::OkStatus());
   const std::vector<ReceivedFrame> frames = peer->TakeFrames();
