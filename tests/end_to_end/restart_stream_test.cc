@@ -110,6 +110,7 @@ TEST(RestartStreamTest, ResumedStreamsLoseNothingAndGetNothingTwice) {
     const std::unique_ptr<Channel> channel =
         ChannelTo(address, {.min_backoff = absl::Milliseconds(20), .max_backoff = absl::Milliseconds(20)});
     std::vector<std::unique_ptr<Reader>> readers;
+    readers.reserve(kReaders);
     for (int i = 0; i < kReaders; ++i) readers.push_back(std::make_unique<Reader>(*channel));
     const auto all_have_read = [&readers](uint64_t more) {
       std::vector<uint64_t> wanted;
