@@ -14,6 +14,7 @@
 #include "ferry/rpc/message_frames.h"
 #include "ferry/rpc/names/new_resolver.h"
 #include "ferry/rpc/names/target.h"
+#include "ferry/rpc/option_checks.h"
 #include "ferry/rpc/wire.h"
 #include "ferry/transport/address.h"
 
@@ -43,12 +44,6 @@ Endpoint::Options EndpointOptions(const ChannelOptions& options) {
   endpoint.max_waiting_calls = options.max_waiting_calls;
   endpoint.max_waiting_bytes = options.max_waiting_bytes;
   return endpoint;
-}
-
-absl::Status CheckAtLeast(absl::string_view name, absl::Duration value, absl::Duration least) {
-  if (value >= least) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(name, " is ", absl::FormatDuration(value),
-                                                 ", must be at least ", absl::FormatDuration(least)));
 }
 
 // An error that names the option which is out of its bounds.

@@ -53,8 +53,8 @@ struct ChannelOptions {
   // `loops` is set: they have an option of their own.
   absl::Duration poll_time = absl::Microseconds(50);
 
-  // How long one attempt to connect may take, over all the addresses of a name. At
-  // least 1 ms.
+  // How long one attempt to connect may take, over all the addresses of a name. At least
+  // 1 ms.
   absl::Duration connect_timeout = absl::Seconds(10);
 
   // Connecting again waits for a random time up to a bound, which doubles from the first value to the second

@@ -80,8 +80,6 @@ class FleetMember final : public ServerTarget::Watcher, public std::enable_share
   // What the fleet knows of it.
   bool ejected = false;
   double weight_factor = 1;
-  // What ready() was when the fleet last looked.
-  bool usable = false;
   // It is in the list no more. Whoever picks it counts the call first, and then looks here; the loop sets
   // this first, and then looks for calls: one of the two sees the other, by the one order of all.
   std::atomic<bool> retired = false;

@@ -24,7 +24,7 @@ void FleetMember::FollowHealth(bool connected) {
 void Fleet::OnMemberHealth(FleetMember& member) {
   const std::shared_ptr<Fleet> self = shared_from_this();
   if (!closed_.ok() || member.retired) return;
-  if (FollowUse(member) && !member.usable && resolver_ != nullptr) resolver_->ResolveAgain();
+  if (FollowUse(member) && !member.ready() && resolver_ != nullptr) resolver_->ResolveAgain();
   // The calls that are picked from now on know of it.
   Refresh();
   RefreshLater();

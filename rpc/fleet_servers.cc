@@ -154,8 +154,7 @@ void Fleet::OnMemberChange(FleetMember& member) {
 // Whether it is news that the member can be used, or cannot.
 bool Fleet::FollowUse(FleetMember& member) {
   const bool usable = member.ready();
-  if (std::exchange(member.usable, usable) == usable) return false;
-  outliers_.SetUsable(member.id(), usable, loop_.now());
+  if (!outliers_.SetUsable(member.id(), usable, loop_.now())) return false;
   member.ejected = outliers_.is_ejected(member.id());
   member.weight_factor = outliers_.weight_factor(member.id());
   sweep_wanted_ = sweep_wanted_ || usable;

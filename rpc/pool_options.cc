@@ -1,18 +1,13 @@
 #include "ferry/rpc/pool_options.h"
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/string_view.h"
+#include "ferry/rpc/option_checks.h"
 
 namespace ferry {
 namespace {
 
 constexpr size_t kMostConnections = 1024;
-
-absl::Status CheckAtLeastOneMillisecond(absl::string_view name, absl::Duration value) {
-  if (value >= absl::Milliseconds(1)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(name, " is ", absl::FormatDuration(value), ", must be at least 1ms"));
-}
+constexpr absl::Duration kLeastTime = absl::Milliseconds(1);
 
 }  // namespace
 
@@ -34,9 +29,9 @@ absl::Status CheckPoolOptions(const PoolOptions& options, bool of_service) {
     return absl::InvalidArgumentError(
         absl::StrCat("pool.max_age_jitter is ", options.max_age_jitter, ", must be in [0, 1]"));
   }
-  absl::Status valid = CheckAtLeastOneMillisecond("pool.max_age", options.max_age);
-  valid.Update(CheckAtLeastOneMillisecond("pool.idle_timeout",
-                                          options.idle_timeout.value_or(absl::InfiniteDuration())));
+  absl::Status valid = CheckAtLeast("pool.max_age", options.max_age, kLeastTime);
+  valid.Update(
+      CheckAtLeast("pool.idle_timeout", options.idle_timeout.value_or(absl::InfiniteDuration()), kLeastTime));
   return valid;
 }
 

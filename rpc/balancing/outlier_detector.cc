@@ -74,11 +74,11 @@ void OutlierDetector::Remove(uint64_t id) {
   servers_.erase(id);
 }
 
-void OutlierDetector::SetUsable(uint64_t id, bool usable, Instant now) {
+bool OutlierDetector::SetUsable(uint64_t id, bool usable, Instant now) {
   const auto found = servers_.find(id);
-  if (found == servers_.end()) return;
+  if (found == servers_.end()) return false;
   Server& server = found->second;
-  if (std::exchange(server.usable, usable) == usable) return;
+  if (std::exchange(server.usable, usable) == usable) return false;
   if (usable) {
     ++usable_;
     BeginAnew(server, now, std::exchange(server.ramp_up, true));
@@ -91,6 +91,7 @@ void OutlierDetector::SetUsable(uint64_t id, bool usable, Instant now) {
     server.told_factor = 1;
   }
   server.told_ejected = false;
+  return true;
 }
 
 // Brings a server into use, and forgets what was counted.

@@ -96,8 +96,8 @@ class OutlierDetector {
   // The server can be used (it is connected, and says that it serves) or cannot: it is then not ejected, but
   // counts among those that are out of use. One that can be used again ramps up; what was counted before no
   // longer counts, how often it was ejected does. is_ejected and weight_factor say how it is then: the next
-  // sweep does not. Does nothing if the server is not there.
-  void SetUsable(uint64_t server, bool usable, transport::Instant now);
+  // sweep does not. Whether that was news; it is none if the server is not there.
+  bool SetUsable(uint64_t server, bool usable, transport::Instant now);
 
   // Looks at all servers, and returns what has changed since the last time. Call it at next_sweep(), and at
   // once when a call makes IsDue true. O(n), or O(n log n) if latency counts.
