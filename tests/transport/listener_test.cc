@@ -185,6 +185,10 @@ class NoMoreDescriptors {
 TEST_F(ListenerFixture, PausesWhenItIsOutOfDescriptorsAndSaysSoOnce) {
   StartLoops(1, clock_);
   Listen("127.0.0.1:0", {.pause = absl::Milliseconds(100)});
+  // UBSan needs descriptors to look at the type of an object that it has not met: the listener learns of one
+  // connection by an event before there are none.
+  Fence(0);
+  Talk();
   // Each is made while there are descriptors, and connects when there are none.
   Client first(listener_->address());
   Client second(listener_->address());
@@ -204,12 +208,12 @@ TEST_F(ListenerFixture, PausesWhenItIsOutOfDescriptorsAndSaysSoOnce) {
     Fence(0);
     problems = server_->problems();
   }
-  // Not above: UBSan needs descriptors to look at the type of an object, a matcher for example.
+  // Not above: a matcher is such an object too.
   EXPECT_THAT(problems,
               ElementsAre(AllOf(HasSubstr(absl::StrCat("accepting on ", listener_->address(), " pauses")),
                                 HasSubstr("Too many open files"))));
   Fence(0);
-  EXPECT_EQ(server_->accepted(), 0u);
+  EXPECT_EQ(server_->accepted(), 1u);
   clock_.Advance(absl::Milliseconds(100));
   Fence(0);
   EXPECT_EQ(first.Exchange("hello"), "hello");
