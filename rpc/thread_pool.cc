@@ -73,7 +73,11 @@ size_t ThreadPool::Submit(absl::Span<Task* const> tasks) {
       if (++next == queue_.size()) next = 0;
     }
     count_ += taken;
-    wake = taken > 0 ? TakeIdle() : nullptr;
+    const bool others_come = at_work_ + coming_ > 0 && !IsWorthWaking();
+    wake = taken > 0 && !others_come ? TakeIdle() : nullptr;
+    // Whoever takes none of these before the next are submitted may be in a task that takes long.
+    ++submits_;
+    at_work_ = 0;
   }
   if (wake != nullptr) wake->release();
   return taken;
@@ -82,13 +86,21 @@ size_t ThreadPool::Submit(absl::Span<Task* const> tasks) {
 // A thread that sleeps, to be woken by releasing this; nullptr if all are awake. The one that fell idle last:
 // its memory is still in the processor's cache.
 std::binary_semaphore* ThreadPool::TakeIdle() {
+  Worker* worker;
   if (idle_.empty()) {
-    Worker* const watcher = std::exchange(watcher_, nullptr);
-    return watcher != nullptr ? &watcher->called : nullptr;
+    worker = std::exchange(watcher_, nullptr);
+    if (worker == nullptr) return nullptr;
+  } else {
+    worker = idle_.back();
+    idle_.pop_back();
   }
-  Worker* const worker = idle_.back();
-  idle_.pop_back();
+  worker->coming = true;
+  ++coming_;
   return &worker->called;
+}
+
+void ThreadPool::SetCome(Worker& worker) {
+  if (std::exchange(worker.coming, false)) --coming_;
 }
 
 void ThreadPool::Work(Worker& worker) {
@@ -115,6 +127,7 @@ Executor::Task* ThreadPool::Take(Worker& worker) {
     task = queue_[first_];
     if (++first_ == queue_.size()) first_ = 0;
     ++taken_;
+    if (std::exchange(worker.took_after, submits_) != submits_) ++at_work_;
     more = --count_ > 0;
     if (more && IsWorthWaking()) wake = TakeIdle();
   }
@@ -132,24 +145,36 @@ void ThreadPool::Report(Worker& worker) {
   if (worker.ran == 0) return;
   const transport::Instant now = clock_.Now();
   const absl::Duration taken = (now - worker.since) / worker.ran;
-  task_time_ = taken > task_time_ || task_time_ == absl::InfiniteDuration()
-                   ? taken
-                   : task_time_ + (taken - task_time_) / 8;
-  worker.ran_in_a_row += worker.ran;
+  if (task_time_ == absl::InfiniteDuration()) {
+    task_time_ = taken;
+  } else if (taken <= task_time_) {
+    task_time_ += (taken - task_time_) / 8;
+  } else if (!WasInterrupted(worker)) {
+    task_time_ = taken;
+  }
   worker.ran = 0;
   worker.since = now;
 }
 
+// Whether others had the processor instead, since this was last asked.
+bool ThreadPool::WasInterrupted(Worker& worker) const {
+  const int64_t interruptions = clock_.Interruptions();
+  return interruptions != std::exchange(worker.interruptions, interruptions);
+}
+
 // Sleeps until it is called, or sees as the thread that watches that it is needed.
 void ThreadPool::Rest(Worker& worker) {
-  if (watcher_ == nullptr && worker.ran_in_a_row >= kSample && threads_.size() > 1) Watch(worker);
+  if (std::exchange(worker.took_after, 0) == submits_) --at_work_;
+  if (watcher_ == nullptr && taken_ - worker.taken_before >= kSample && threads_.size() > 1) Watch(worker);
+  SetCome(worker);
   if (count_ == 0 && !stopping_) {
     idle_.push_back(&worker);
     mutex_.Unlock();
     worker.called.acquire();
     mutex_.Lock();
   }
-  worker.ran_in_a_row = 0;
+  SetCome(worker);
+  worker.taken_before = taken_;
   worker.since = clock_.Now();
 }
 

@@ -21,10 +21,11 @@ namespace ferry {
 // A ThreadPool is an Executor of a fixed number of threads, made when it is. A thread that has taken a task
 // while others wait wakes another thread before it runs it, so that all get to work when tasks take long.
 //
-// Waking a thread takes longer than a short task: where the tasks that wait would be done by then, nobody is
-// woken for them. Should one of them take long after all, those behind it are taken within two looks by a
-// thread that watches: the last that fell idle after many tasks looks whether others are taken as fast as
-// they should be, until none come.
+// Waking a thread takes longer than a short task: where the tasks that wait would be done by then, and a thread
+// is at work that has taken one since the last were submitted, or is on its way, nobody is woken for them.
+// Should one of them take long after all, those behind it are taken within two looks by a thread that watches:
+// the last that fell idle while many tasks were taken looks whether others are taken as fast as they should be,
+// until none come.
 //
 // Thread-safe. Destroying it stops it; that must not happen on one of its own threads unless it was stopped.
 class ThreadPool final : public Executor {
@@ -60,8 +61,8 @@ class ThreadPool final : public Executor {
   size_t capacity() const override { return queue_.size(); }
 
  private:
-  // A thread learns how long tasks take from so many in a row, or fewer before it falls idle; and one that
-  // has run so many since it woke may watch.
+  // A thread learns how long tasks take from so many in a row, or fewer before it falls idle; and one may
+  // watch if so many were taken since it woke.
   static constexpr int kSample = 16;
 
   // One of the threads. Belongs to it, but for `called`. Lives as long as the pool.
@@ -69,17 +70,25 @@ class ThreadPool final : public Executor {
     // Of the tasks not reported yet: how many, and when the first began.
     int ran = 0;
     transport::Instant since;
-    // Since it woke.
-    int ran_in_a_row = 0;
-    // Released by whoever has taken it out of watcher_.
+    // The clock's interruptions when it last looked.
+    int64_t interruptions = 0;
+    // What taken_ was when it woke.
+    uint64_t taken_before = 0;
+    // What submits_ was when it last took a task; 0 while it rests.
+    uint64_t took_after = 0;
+    // It was called and has not come yet.
+    bool coming = false;
+    // Released by whoever calls it: has taken it out of idle_ or watcher_ and set coming.
     std::binary_semaphore called{0};
   };
 
   void Work(Worker& worker) ABSL_LOCKS_EXCLUDED(mutex_);
   Task* Take(Worker& worker) ABSL_LOCKS_EXCLUDED(mutex_);
   void Report(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool WasInterrupted(Worker& worker) const;
   void Rest(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Watch(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetCome(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsWorthWaking() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::binary_semaphore* TakeIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -92,7 +101,13 @@ class ThreadPool final : public Executor {
   size_t count_ ABSL_GUARDED_BY(mutex_) = 0;
   // How many tasks threads have taken.
   uint64_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
-  // About how long a task takes. Grows at once, and falls slowly.
+  // One more than how often tasks were submitted; how many threads have taken one since and do not rest; and how
+  // many are coming.
+  uint64_t submits_ ABSL_GUARDED_BY(mutex_) = 1;
+  int at_work_ ABSL_GUARDED_BY(mutex_) = 0;
+  int coming_ ABSL_GUARDED_BY(mutex_) = 0;
+  // About how long a task takes. Grows at once, and falls slowly; what others made a thread wait for its
+  // processor does not count.
   absl::Duration task_time_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
   // Those that sleep until they are called, but for the one that watches.
   std::vector<Worker*> idle_ ABSL_GUARDED_BY(mutex_);

@@ -1,6 +1,7 @@
 #include "ferry/rpc/thread_pool.h"
 
 #include <atomic>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "ferry/rpc/executor.h"
 #include "ferry/transport/clock.h"
 #include "gmock/gmock.h"
@@ -144,6 +146,102 @@ TEST(ThreadPoolTest, RunsShortTasksOnFewThreads) {
     switches += static_cast<int>(threads.size()) - 1;
   }
   // The one that is called, and now and then the one that watches; not all eight each time.
+  EXPECT_LE(switches, 200);
+}
+
+TEST(ThreadPoolTest, CallsNobodyForShortTasksWhileAThreadIsAtWork) {
+  transport::ManualClock clock;
+  ThreadPool pool({.threads = 8, .clock = &clock, .look = absl::Minutes(10)});
+  RunManyShortTasks(pool);
+  int elsewhere = 0;
+  for (int round = 0; round < 50; ++round) {
+    absl::Notification running, go;
+    absl::BlockingCounter left(21);
+    std::thread::id at_work;
+    FunctionTask first([&] {
+      at_work = std::this_thread::get_id();
+      running.Notify();
+      go.WaitForNotification();
+      left.DecrementCount();
+    });
+    Executor::Task* const one[] = {&first};
+    EXPECT_EQ(pool.Submit(one), 1u);
+    running.WaitForNotification();
+    std::atomic<int> on_others{0};
+    const Tasks tasks(20, [&] {
+      if (std::this_thread::get_id() != at_work) ++on_others;
+      left.DecrementCount();
+    });
+    EXPECT_EQ(pool.Submit(tasks.pointers()), 20u);
+    go.Notify();
+    left.Wait();
+    elsewhere += on_others > 0 ? 1 : 0;
+  }
+  // Now and then nobody watches.
+  EXPECT_LE(elsewhere, 10);
+}
+
+TEST(ThreadPoolTest, AThreadThatStaysInItsTaskKeepsNoOthersWaiting) {
+  transport::ManualClock clock;
+  // Whoever watches does not look meanwhile.
+  ThreadPool pool({.threads = 4, .clock = &clock, .look = absl::Minutes(10)});
+  RunManyShortTasks(pool);
+  absl::Notification running, go, ended;
+  FunctionTask stays([&] {
+    running.Notify();
+    go.WaitForNotification();
+    ended.Notify();
+  });
+  Executor::Task* const one[] = {&stays};
+  EXPECT_EQ(pool.Submit(one), 1u);
+  running.WaitForNotification();
+  for (int round = 0; round < 50; ++round) {
+    absl::BlockingCounter left(2);
+    const Tasks tasks(2, [&] { left.DecrementCount(); });
+    EXPECT_EQ(pool.Submit(absl::MakeSpan(tasks.pointers()).subspan(0, 1)), 1u);
+    EXPECT_EQ(pool.Submit(absl::MakeSpan(tasks.pointers()).subspan(1, 1)), 1u);
+    left.Wait();
+  }
+  go.Notify();
+  ended.WaitForNotification();
+}
+
+// A clock on which threads lose their processor whenever it moves.
+class CrowdedClock final : public transport::Clock {
+ public:
+  transport::Instant Now() const override { return clock_.Now(); }
+  int64_t Interruptions() const override { return interruptions_; }
+  void Advance(absl::Duration time) {
+    ++interruptions_;
+    clock_.Advance(time);
+  }
+
+ private:
+  transport::ManualClock clock_;
+  std::atomic<int64_t> interruptions_{0};
+};
+
+TEST(ThreadPoolTest, TasksAreNoLongerForWhatOthersTookOfTheProcessor) {
+  CrowdedClock clock;
+  absl::Mutex mutex;
+  ThreadPool pool({.threads = 8, .clock = &clock, .look = absl::Minutes(10)});
+  RunManyShortTasks(pool);
+  int switches = 0;
+  for (int round = 0; round < 50; ++round) {
+    std::set<std::thread::id> threads;
+    absl::BlockingCounter left(100);
+    const Tasks tasks(100, [&] {
+      clock.Advance(absl::Milliseconds(10));
+      // Whoever was called has the time to come.
+      std::this_thread::yield();
+      absl::MutexLock lock(&mutex);
+      threads.insert(std::this_thread::get_id());
+      left.DecrementCount();
+    });
+    pool.Submit(tasks.pointers());
+    left.Wait();
+    switches += static_cast<int>(threads.size()) - 1;
+  }
   EXPECT_LE(switches, 200);
 }
 
