@@ -13,7 +13,8 @@ namespace ferry::transport {
 // sleeping processor takes tens of microseconds on virtual machines, many times what a small call costs, but
 // polling takes a processor from others. So a thread polls while
 //
-//   - its batches of work are short beside a wake-up: long ones make up for it, and
+//   - its batches of work take no longer than a wake-up, from the post to the work: longer ones make up for
+//     it, and
 //   - polling has lately found something: after each time in vain it blocks at once the next 1, 3, 7 .. 63
 //     times, so that an idle thread polls next to never, and
 //   - nobody else needs its processor: a thread that yields to one that computes gets the processor back when
@@ -64,7 +65,7 @@ class PollPolicy {
   }
 
  private:
-  static constexpr int64_t kLongBatchNanos = 20'000;
+  static constexpr int64_t kLongBatchNanos = 60'000;
   static constexpr int kMaxSkip = 63;
   static constexpr int64_t kLongYieldNanos = 200'000;
   static constexpr int64_t kMinPauseNanos = 10'000'000;

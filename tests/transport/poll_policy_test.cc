@@ -52,12 +52,12 @@ TEST(PollPolicyTest, BlocksAtOnceAfterLongBatches) {
   } kCases[] = {
       {"no work", {0}, true},
       {"short batches", {5'000, 5'000, 5'000}, true},
-      {"batches at the limit", std::vector<int64_t>(100, 20'000), true},
-      {"one long batch", {70'000}, true},
-      {"one very long batch", {100'000}, false},
-      {"long batches", std::vector<int64_t>(10, 40'000), false},
+      {"batches at the limit", std::vector<int64_t>(100, 60'000), true},
+      {"one long batch", {200'000}, true},
+      {"one very long batch", {300'000}, false},
+      {"long batches", std::vector<int64_t>(10, 120'000), false},
       {"a short batch after long ones", {1'000'000, 0}, false},
-      {"short batches after a long one", {100'000, 0, 0}, true},
+      {"short batches after a long one", {300'000, 0, 0}, true},
   };
   for (const auto& c : kCases) {
     SCOPED_TRACE(c.name);
