@@ -200,7 +200,7 @@ void ServerSession::RunInline(ServerCall& call) {
   }
   ServedMethod& method = *call.method;
   if (calls_to_time_ == 0) {
-    if (inline_calls_++ == 0) ReadTime();
+    if (inline_calls_++ == 0) first_inline_ = loop_.last_read_time();
     return StartHandler(method, call);
   }
   --calls_to_time_;
@@ -219,16 +219,16 @@ void ServerSession::RunInline(ServerCall& call) {
   }
 }
 
-// About when the bytes now being handled were read: the clock is looked at once for all of their calls. Not
-// the batch's start, for the handlers of other connections may have taken their time since.
+// About when the bytes now being handled were read: the clock is looked at once for all of their calls, or not
+// at all. Not the batch's start, for the handlers of other connections may have taken their time since.
 transport::Instant ServerSession::ReadTime() {
-  if (!read_time_.has_value()) read_time_ = loop_.clock().Now();
+  if (!read_time_.has_value()) read_time_ = inline_calls_ > 0 ? first_inline_ : loop_.ReadTime();
   return *read_time_;
 }
 
 void ServerSession::OnEndOfRead() {
   if (inline_calls_ > 0) {
-    const absl::Duration taken = loop_.clock().Now() - ReadTime();
+    const absl::Duration taken = loop_.ReadTime() - first_inline_;
     // An eighth, so that one slow call among quick ones shows.
     if (taken / static_cast<int64_t>(inline_calls_) > shared_->methods.inline_guard().budget / 8) {
       calls_to_time_ = kCallsToTime;

@@ -31,7 +31,8 @@ namespace ferry::transport {
 // writing already or the loop is in the middle of a batch, written by the thread that appended them. Whatever
 // was appended meanwhile goes out with the next write, so writers never wait for each other's system calls.
 // What the loop itself appends during a batch needs no mutex: it is gathered apart, and leaves at the batch's
-// end or whenever kEarlyFlush bytes have come together, so that the peer has work while we go on.
+// end, or before the loop reads another connection, or whenever kEarlyFlush bytes have come together, so that
+// the peer has work while we go on.
 //
 //     the loop       loop_output_ --.  end of a batch, or enough
 //     other threads  late_output_ --+------> output_ ------> one writev
@@ -240,6 +241,8 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void OnWritable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop_);
   bool StartWriting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(output_mutex_);
   void Flush() ABSL_LOCKS_EXCLUDED(output_mutex_);
+  bool WriteWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(output_mutex_);
+  void FollowWriting(bool see_to_it);
   bool HandleWritten(const IoResult& result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(output_mutex_);
   // Sees to what follows from a flush and belongs to the loop: on the loop.
   void AfterFlush() ABSL_LOCKS_EXCLUDED(output_mutex_);

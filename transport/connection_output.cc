@@ -72,28 +72,32 @@ void Connection::GatherOutput() {
   loop_waiting_.store(0, std::memory_order_relaxed);
 }
 
+// Also before the batch's end; what is appended after that begins another.
 void Connection::OnEndOfBatch() {
   loop_.AssertInLoop();
-  in_batch_ = false;
+  if (!std::exchange(in_batch_, false)) return;
+  bool see_to_it;
   {
     MutexLock lock(output_mutex_);
     corked_ = false;
     GatherOutput();
     if (!StartWriting()) return;
+    see_to_it = WriteWaiting();
+    output_.ReleaseIdle();
   }
-  Flush();
   loop_output_.ReleaseIdle();
-  MutexLock lock(output_mutex_);
-  output_.ReleaseIdle();
+  FollowWriting(see_to_it);
 }
 
 void Connection::FlushEarly() {
+  bool see_to_it;
   {
     MutexLock lock(output_mutex_);
     GatherOutput();
     if (!StartWriting()) return;
+    see_to_it = WriteWaiting();
   }
-  Flush();
+  FollowWriting(see_to_it);
 }
 
 void Connection::FlushNow() {
@@ -119,27 +123,38 @@ bool Connection::StartWriting() {
   return true;
 }
 
-// Writes until nothing waits or the stream is full. REQUIRES: StartWriting() answered true.
+// REQUIRES: StartWriting() answered true.
 void Connection::Flush() {
   if (!loop_.InLoop() && pollable()) written_elsewhere_.store(true, std::memory_order_relaxed);
-  bool after = false;
+  bool see_to_it;
   {
     MutexLock lock(output_mutex_);
-    do {
-      iovec parts[ByteStream::kMaxParts];
-      const size_t count = output_.Peek(parts);
-      Counters::Add(writes_begun_, 1);
-      output_mutex_.Unlock();
-      const IoResult result = stream_->Write({parts, count});
-      output_mutex_.Lock();
-      writing_ = HandleWritten(result);
-    } while (writing_);
-    waiting_output_.store(output_.bytes() + late_output_.bytes());
-    after = blocked_ || finish_writing_ || !write_error_.ok();
+    see_to_it = WriteWaiting();
   }
+  FollowWriting(see_to_it);
+}
+
+// Writes, without the mutex, until nothing waits or the stream is full. Whether that was not all there is to
+// do. REQUIRES: StartWriting() answered true.
+bool Connection::WriteWaiting() {
+  do {
+    iovec parts[ByteStream::kMaxParts];
+    const size_t count = output_.Peek(parts);
+    Counters::Add(writes_begun_, 1);
+    output_mutex_.Unlock();
+    const IoResult result = stream_->Write({parts, count});
+    output_mutex_.Lock();
+    writing_ = HandleWritten(result);
+  } while (writing_);
+  waiting_output_.store(output_.bytes() + late_output_.bytes());
+  return blocked_ || finish_writing_ || !write_error_.ok();
+}
+
+// Leaves to the loop what follows from a write.
+void Connection::FollowWriting(bool see_to_it) {
   const bool read = reading_paused_.load() && waiting_output_.load() <= options_.max_waiting_output / 2;
   const bool room = room_wanted_.load() && waiting_output_.load() < kRoom;
-  if (after || read || room) PostToLoop(&Connection::AfterFlush);
+  if (see_to_it || read || room) PostToLoop(&Connection::AfterFlush);
 }
 
 // Asks to be told of room; answers true, and has not asked, if there is some now.

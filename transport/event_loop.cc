@@ -36,7 +36,7 @@ EventLoop::EventLoop(const Options& options, std::unique_ptr<BufferPool> own_buf
       own_turn_(std::move(own_turn)),
       epoll_(std::move(epoll)),
       poll_policy_(options.poll_time),
-      now_(clock_->Now()),
+      now_(ReadTime()),
       scratch_(kScratchBytes),
       blocks_(own_buffers_ != nullptr ? *own_buffers_ : *options.buffers),
       trim_timer_([this] { Trim(); }) {}
@@ -171,7 +171,7 @@ EventLoop::Guest::Guest(EventLoop& loop) : loop_(loop) {
   }
   turn_.emplace(&loop);
   loop.run_by_guest_ = true;
-  loop.now_ = loop.clock_->Now();
+  loop.now_ = loop.ReadTime();
   const int64_t last_guest = loop.last_guest_.load(std::memory_order_relaxed);
   loop.last_guest_.store(loop.now_.nanos, std::memory_order_relaxed);
   // Nobody has looked for a while: a connection may have ended.
@@ -250,7 +250,7 @@ bool EventLoop::RunBatch(bool may_wait) {
   bool busy = may_wait && poll_policy_.enabled() && Poll();
   if (!busy) {
     const size_t ready = WaitForEvents(may_wait);
-    now_ = clock_->Now();
+    now_ = ReadTime();
     RunHandlers(ready);
     busy = ready > 0;
   }
@@ -264,7 +264,7 @@ bool EventLoop::RunBatch(bool may_wait) {
 bool EventLoop::Poll() {
   // Bounds a clock that stands still.
   constexpr int kMaxTries = 10'000;
-  Instant now = clock_->Now();
+  Instant now = ReadTime();
   const int64_t nanos = poll_policy_.Begin(now.nanos, now.nanos - now_.nanos);
   if (nanos == 0) return false;
   const Instant until = std::min(Instant{now.nanos + nanos}, timers_.next_due());
@@ -278,7 +278,7 @@ bool EventLoop::Poll() {
     if (now >= until || tries == kMaxTries) break;
     // Whom we wait for may need this very processor.
     std::this_thread::yield();
-    now = clock_->Now();
+    now = ReadTime();
   }
   poll_policy_.Missed();
   return false;

@@ -234,6 +234,14 @@ class ABSL_LOCKABLE EventLoop {
 
   // The time as of this batch's start: no system call. For deadlines and timers, not for measuring.
   Instant now() const { return now_; }
+
+  // The time as it was last read on the loop, which is in or before this batch; and the time now, which it is
+  // from then on. On the loop.
+  Instant last_read_time() const { return last_read_time_; }
+  Instant ReadTime() { return last_read_time_ = clock_->Now(); }
+
+  // Whether there are more events in this batch, of other descriptors. On the loop.
+  bool has_events_to_come() const { return !events_to_come_.empty(); }
   const Clock& clock() const { return *clock_; }
 
   TimerQueue& timers() { return timers_; }
@@ -313,6 +321,7 @@ class ABSL_LOCKABLE EventLoop {
   PollPolicy poll_policy_;
   bool run_by_guest_ = false;
   bool loan_requested_ = false;
+  Instant last_read_time_;
   Instant now_;
   TimerQueue timers_;
   std::vector<Task> running_;      // empty but in RunTasks; keeps its capacity
