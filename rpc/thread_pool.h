@@ -21,11 +21,11 @@ namespace ferry {
 // A ThreadPool is an Executor of a fixed number of threads, made when it is. A thread that has taken a task
 // while others wait wakes another thread before it runs it, so that all get to work when tasks take long.
 //
-// Waking a thread takes longer than a short task: where the tasks that wait would be done by then, and a thread
-// is at work that has taken one since the last were submitted, or is on its way, nobody is woken for them.
-// Should one of them take long after all, those behind it are taken within two looks by a thread that watches:
-// the last that fell idle while many tasks were taken looks whether others are taken as fast as they should be,
-// until none come.
+// Waking a thread takes longer than a short task: where the tasks that wait would be done by then, and a
+// thread is at work that has taken one since the last were submitted, or is on its way, nobody is woken for
+// them. Should one of them take long after all, those behind it are taken within two looks by a thread that
+// watches: the last that fell idle while many tasks were taken looks whether others are taken as fast as they
+// should be, until none come.
 //
 // Thread-safe. Destroying it stops it; that must not happen on one of its own threads unless it was stopped.
 class ThreadPool final : public Executor {
@@ -101,8 +101,8 @@ class ThreadPool final : public Executor {
   size_t count_ ABSL_GUARDED_BY(mutex_) = 0;
   // How many tasks threads have taken.
   uint64_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
-  // One more than how often tasks were submitted; how many threads have taken one since and do not rest; and how
-  // many are coming.
+  // One more than how often tasks were submitted; how many threads have taken one since and do not rest; and
+  // how many are coming.
   uint64_t submits_ ABSL_GUARDED_BY(mutex_) = 1;
   int at_work_ ABSL_GUARDED_BY(mutex_) = 0;
   int coming_ ABSL_GUARDED_BY(mutex_) = 0;
