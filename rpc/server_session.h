@@ -204,8 +204,8 @@ class ServerSession final : public ServerCall::Owner,
   std::vector<Executor::Task*> to_execute_;
   // When the first call of this read that needed the time came.
   std::optional<transport::Instant> read_time_;
-  // Inline calls since the last end of a read, and since when, at the earliest: timing each of them would cost
-  // more than most take. Only after a read whose calls seem slow on average are some timed one by one.
+  // Inline calls since the last end of a read, and since when, at the earliest: timing each of them would
+  // cost more than most take. Only after a read whose calls seem slow on average are some timed one by one.
   size_t inline_calls_ = 0;
   transport::Instant first_inline_;
   int calls_to_time_ = 0;
