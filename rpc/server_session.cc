@@ -36,9 +36,10 @@ ServerSession::ServerSession(std::shared_ptr<Shared> shared, transport::EventLoo
       loop_(loop),
       loop_index_(loop_index),
       connection_(Connection::Create(shared_->connection, loop, *this, std::move(stream))),
-      place_{&connection_->peer(), &loop, shared_->executor, shared_->coroutines},
+      place_{&connection_->peer(), &loop, shared_->executor, shared_->coroutines, this},
       output_(*connection_, shared_->settings.features),
       request_budget_(shared_->max_request_bytes_per_connection, &shared_->request_budget),
+      deadline_timer_([this] { OnDeadline(); }),
       flood_guard_(shared_->max_control_frames_per_second) {}
 
 void ServerSession::Begin() {
@@ -161,6 +162,9 @@ void ServerSession::OpenStream(ServerSlot& slot, ServerCall& call) {
   if (!slot.arriving) stream->queue().End();
   slot.messages = stream;
   call.messages = std::move(stream);
+  // Its handler may wait for its client, and one that does not run any more says nothing when the time is
+  // over.
+  call.context().WatchDeadline();
 }
 
 // Reads what the head says, and begins a message that comes in fragments: its head says how long it is, if it
