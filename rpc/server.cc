@@ -64,6 +64,9 @@ class Server::Core final : public ServerSession::Shared,
     log = options.log != nullptr ? options.log : &LogToStandardError;
   }
 
+  // Serves the methods of `service`; `owned` is null or owns it.
+  void Register(Service& service, std::shared_ptr<Service> owned) ABSL_LOCKS_EXCLUDED(start_mutex);
+
   // Makes threads and freezes the methods, the first time. Returns what was wrong with the options or
   // registrations.
   absl::Status Start() ABSL_LOCKS_EXCLUDED(start_mutex);
@@ -79,6 +82,15 @@ class Server::Core final : public ServerSession::Shared,
   // Waits until no session is open; whether that was so before `timeout` was over.
   bool WaitForSessions(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mutex);
 
+  // The parts of the end: tells of it, and whether this is the first time; closes what is open; waits for
+  // what runs and ends the threads.
+  bool BeginDrain() ABSL_LOCKS_EXCLUDED(mutex);
+  void CloseAll(absl::Duration grace) ABSL_LOCKS_EXCLUDED(mutex);
+  void StopThreads();
+
+  // Whether nothing that a handler or a loop uses may go when the server goes.
+  bool OwnsAll() const { return !borrows_service && options.loops == nullptr && options.executor == nullptr; }
+
   // Whether the threads are another process's.
   bool forked() const { return loops != nullptr && loops->loop(0).fork_guard().forked(); }
 
@@ -86,6 +98,9 @@ class Server::Core final : public ServerSession::Shared,
   absl::Mutex start_mutex;
   // The first error of Register.
   absl::Status registered ABSL_GUARDED_BY(start_mutex);
+  std::vector<std::shared_ptr<Service>> services ABSL_GUARDED_BY(start_mutex);
+  // Whether there is a service that is not among them. Constant once started.
+  bool borrows_service = false;
   bool started ABSL_GUARDED_BY(start_mutex) = false;
   // Constant once started.
   transport::LoopGroup* loops = nullptr;
@@ -109,6 +124,17 @@ class Server::Core final : public ServerSession::Shared,
  private:
   bool NoSessions() const ABSL_SHARED_LOCKS_REQUIRED(mutex) { return sessions.empty(); }
 };
+
+void Server::Core::Register(Service& service, std::shared_ptr<Service> owned) {
+  absl::MutexLock lock(&start_mutex);
+  FERRY_CHECK(!started, "Server::Register was called after Listen");
+  registered.Update(methods.Add(service));
+  if (owned == nullptr) {
+    borrows_service = true;
+  } else {
+    services.push_back(std::move(owned));
+  }
+}
 
 absl::Status Server::Core::Start() {
   absl::MutexLock lock(&start_mutex);
@@ -174,6 +200,42 @@ bool Server::Core::WaitForSessions(absl::Duration timeout) {
   return mutex.AwaitWithTimeout(absl::Condition(this, &Core::NoSessions), timeout);
 }
 
+bool Server::Core::BeginDrain() {
+  std::vector<DrainTask> tasks;
+  {
+    absl::MutexLock lock(&mutex);
+    if (std::exchange(drain_begun, true)) return false;
+    tasks.swap(drain_tasks);
+  }
+  for (DrainTask& task : tasks) task();
+  return true;
+}
+
+void Server::Core::CloseAll(absl::Duration grace) {
+  std::vector<std::unique_ptr<transport::Listener>> closing;
+  {
+    absl::MutexLock lock(&mutex);
+    shutting_down = true;
+    closing.swap(listeners);
+  }
+  closing.clear();
+  {
+    absl::MutexLock lock(&mutex);
+    shut_down = true;
+  }
+  ForEachSession([](ServerSession& session) { session.Drain(); });
+  if (WaitForSessions(grace)) return;
+  ForEachSession([](ServerSession& session) { session.Close(absl::CancelledError("the server shut down")); });
+  WaitForSessions(absl::InfiniteDuration());
+}
+
+void Server::Core::StopThreads() {
+  // Waits for handlers: nothing may run in a service that its owner is about to destroy.
+  if (own_executor != nullptr) own_executor->Stop();
+  coroutines->AwaitNone();
+  if (own_loops != nullptr) own_loops->Stop();
+}
+
 // ---------------------------------------------------------------- Server
 
 Server::Server(ServerOptions options) : core_(std::make_shared<Core>(std::move(options))) {}
@@ -184,22 +246,30 @@ Server::~Server() {
     static_cast<void>(std::make_unique<std::shared_ptr<Core>>(core_).release());
     return;
   }
-  FERRY_CHECK(!transport::EventLoop::InAnyLoop(), "a Server was destroyed on an event loop's thread");
   const CallScope* const scope = CallScope::Current();
-  FERRY_CHECK(scope == nullptr || scope->counted_in() != core_->coroutines.get(),
-              "a Server was destroyed in a handler of its own that is a coroutine");
+  const bool in_coroutine = scope != nullptr && scope->counted_in() == core_->coroutines.get();
+  if (transport::EventLoop::InAnyLoop() || in_coroutine) {
+    FERRY_CHECK(
+        core_->OwnsAll(),
+        "a Server was destroyed on an event loop's thread, or in a handler of its own that is a coroutine, "
+        "but does not own its services, loops and executor");
+    const bool first = core_->BeginDrain();
+    std::thread([core = core_, first] {
+      if (first) core->CloseAll(absl::ZeroDuration());
+      core->StopThreads();
+    }).detach();
+    return;
+  }
   Shutdown(absl::ZeroDuration());
   if (core_->own_executor != nullptr && core_->own_executor->InPool()) KeepForThisThread(core_);
-  // Waits for handlers: nothing may run in a service that its owner is about to destroy.
-  if (core_->own_executor != nullptr) core_->own_executor->Stop();
-  core_->coroutines->AwaitNone();
-  if (core_->own_loops != nullptr) core_->own_loops->Stop();
+  core_->StopThreads();
 }
 
-void Server::Register(Service& service) {
-  absl::MutexLock lock(&core_->start_mutex);
-  FERRY_CHECK(!core_->started, "Server::Register was called after Listen");
-  core_->registered.Update(core_->methods.Add(service));
+void Server::Register(Service& service) { core_->Register(service, nullptr); }
+
+void Server::Register(std::shared_ptr<Service> service) {
+  Service& served = *service;
+  core_->Register(served, std::move(service));
 }
 
 absl::Status Server::Listen(std::string_view address) {
@@ -258,29 +328,7 @@ void Server::OnDrain(DrainTask task) {
 void Server::Shutdown(absl::Duration grace) {
   FERRY_CHECK(!transport::EventLoop::InAnyLoop(), "Server::Shutdown was called on an event loop's thread");
   if (core_->forked()) return;
-  std::vector<DrainTask> drain_tasks;
-  {
-    absl::MutexLock lock(&core_->mutex);
-    if (std::exchange(core_->drain_begun, true)) return;
-    drain_tasks.swap(core_->drain_tasks);
-  }
-  for (DrainTask& task : drain_tasks) task();
-  std::vector<std::unique_ptr<transport::Listener>> listeners;
-  {
-    absl::MutexLock lock(&core_->mutex);
-    core_->shutting_down = true;
-    listeners.swap(core_->listeners);
-  }
-  listeners.clear();
-  {
-    absl::MutexLock lock(&core_->mutex);
-    core_->shut_down = true;
-  }
-  core_->ForEachSession([](ServerSession& session) { session.Drain(); });
-  if (core_->WaitForSessions(grace)) return;
-  core_->ForEachSession(
-      [](ServerSession& session) { session.Close(absl::CancelledError("the server shut down")); });
-  core_->WaitForSessions(absl::InfiniteDuration());
+  if (core_->BeginDrain()) core_->CloseAll(grace);
 }
 
 }  // namespace ferry

@@ -94,9 +94,15 @@ struct ServerCounters {
 // Register, then Listen; both Thread-compatible. The rest is Thread-safe. Destroying a server shuts it down
 // at once and waits for handlers that run on its own executor and for those that are coroutines, which are
 // woken from what they wait for. A handler on the executor may do it, and is then not waited for, so that its
-// service must outlive it; on an event loop's thread, or in a handler that is a coroutine, it ends the
-// process: what it would wait for could not go on. In a process that was forked since it began to listen,
-// Listen and Serve are FAILED_PRECONDITION, and shutting it down and destroying it do nothing.
+// service must outlive it.
+//
+// On an event loop's thread, or in a handler that is a coroutine, destroying it cannot wait, for what it
+// would wait for could not go on: it returns when what OnDrain was given has run, and a thread that is made
+// for it does the rest. Handlers may run until then, so that the server must own its services and have its
+// own loops and executor; otherwise the process ends, and says why.
+//
+// In a process that was forked since it began to listen, Listen and Serve are FAILED_PRECONDITION, and
+// shutting it down and destroying it do nothing.
 class Server {
  public:
   explicit Server(ServerOptions options);
@@ -107,6 +113,8 @@ class Server {
   // Serves the methods of `service`, which is not owned and must outlive the server. A method whose id is
   // that of another is an error that Listen returns. REQUIRES: Listen was not called yet.
   void Register(Service& service);
+  // The same, but keeps `service` until the last of its handlers has ended.
+  void Register(std::shared_ptr<Service> service);
 
   // Begins to serve on "host:port", "[v6]:port", "unix:/path" or "unix-abstract:name"; port 0 is any free
   // one. May be called for several addresses. An error says why that cannot be done; the other addresses are
@@ -137,8 +145,6 @@ class Server {
 
  private:
   class Core;
-
-  absl::Status Start();
 
   const std::shared_ptr<Core> core_;
 };

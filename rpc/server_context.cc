@@ -16,12 +16,14 @@ absl::Time ServerContext::deadline() const {
 }
 
 void ServerContext::OnCancel(absl::AnyInvocable<void()> task) {
+  // Before the task can run, for that may end the call.
+  has_on_cancel_.store(true, std::memory_order_relaxed);
+  WatchDeadline();
   absl::AnyInvocable<void()> replaced;
   {
     transport::MutexLock lock(cancel_mutex_);
     if (!cancelled_.load(std::memory_order_acquire)) {
       replaced = std::exchange(on_cancel_, std::move(task));
-      has_on_cancel_.store(true, std::memory_order_relaxed);
       return;
     }
   }
@@ -29,14 +31,18 @@ void ServerContext::OnCancel(absl::AnyInvocable<void()> task) {
 }
 
 std::stop_token ServerContext::stop_token() {
-  transport::MutexLock lock(cancel_mutex_);
-  if (!stop_source_.has_value()) {
+  std::stop_token token;
+  {
+    transport::MutexLock lock(cancel_mutex_);
+    if (stop_source_.has_value()) return stop_source_->get_token();
     stop_source_.emplace();
     has_on_cancel_.store(true, std::memory_order_relaxed);
     // Nobody can have a callback there yet.
     if (cancelled_.load(std::memory_order_acquire)) stop_source_->request_stop();
+    token = stop_source_->get_token();
   }
-  return stop_source_->get_token();
+  WatchDeadline();
+  return token;
 }
 
 void ServerContext::Cancel() {

@@ -30,6 +30,15 @@ namespace ferry {
 // are Thread-safe. Valid until the call has ended.
 class ServerContext final : public CallScope {
  public:
+  // A DeadlineWatcher has calls cancelled whose deadlines pass: a server session.
+  class DeadlineWatcher {
+   public:
+    virtual ~DeadlineWatcher() = default;
+    // At `due` cancels the calls in flight that have expired and that somebody wants to be told of.
+    // Thread-safe.
+    virtual void WatchDeadline(transport::Instant due) = 0;
+  };
+
   // Where a call is: the same for all of a connection.
   struct Place {
     const std::string* peer;
@@ -37,6 +46,8 @@ class ServerContext final : public CallScope {
     Executor* executor;
     // Of the server's handlers that are coroutines.
     std::shared_ptr<WorkCount> coroutines;
+    // Null if there is none.
+    DeadlineWatcher* deadlines = nullptr;
   };
 
   // The caller's address: "127.0.0.1:41234", "[::1]:41234", "unix:" or "in-process".
@@ -52,20 +63,20 @@ class ServerContext final : public CallScope {
   // passed. Once true it stays true.
   bool cancelled() const { return cancelled_.load(std::memory_order_acquire) || expired(); }
 
-  // Is stopped when the client cancels the call or goes away, as OnCancel tells, and when the call ends; its
-  // callbacks run on the connection's event loop, or where the call is finished, and must be quick. Calls
-  // that were started with it are cancelled. Thread-safe until the call has ended; the token may be kept for
-  // longer.
+  // Is stopped when the client cancels the call or goes away, when the deadline passes, and when the call
+  // ends. Its callbacks run on the connection's event loop, or where the call is finished, and must be quick.
+  // Calls that were started with it are cancelled. Thread-safe until the call has ended; the token may be
+  // kept for longer.
   std::stop_token stop_token() override ABSL_LOCKS_EXCLUDED(cancel_mutex_);
 
   // The event loop of the call's connection, and the server's executor.
   transport::EventLoop& loop() const override { return *place_->loop; }
   Executor* executor() const override { return place_->executor; }
 
-  // Runs `task` once when the client cancels the call or goes away: on the connection's event loop, where it
-  // must be quick; or at once, on this thread, if that has happened. A deadline counts when the client says
-  // so, as it does when its own has passed. `task` is destroyed without being run when the call ends, but may
-  // just then be running. A further task replaces the one before. Thread-safe until the call has ended.
+  // Runs `task` once when the client cancels the call or goes away, or the deadline passes: on the
+  // connection's event loop, where it must be quick; or at once, on this thread, if that has happened. `task`
+  // is destroyed without being run when the call ends, but may just then be running. A further task replaces
+  // the one before. Thread-safe until the call has ended.
   void OnCancel(absl::AnyInvocable<void()> task) ABSL_LOCKS_EXCLUDED(cancel_mutex_);
 
   // Which attempt at the call this is: 1 if it is the first; more if the client has sent it before, or has
@@ -123,11 +134,21 @@ class ServerContext final : public CallScope {
   bool expired() const {
     return deadline_ != transport::Instant::Infinite() && loop().clock().Now() >= deadline_;
   }
+  // From now on the call is cancelled when its deadline passes, whether the client says so or not, as long as
+  // somebody wants to be told. Thread-safe until the call has ended.
+  void WatchDeadline() {
+    if (deadline_ == transport::Instant::Infinite() || place_->deadlines == nullptr) return;
+    place_->deadlines->WatchDeadline(deadline_);
+  }
+  // Whether the handler has asked to be told of the cancellation.
+  bool has_on_cancel() const { return has_on_cancel_.load(std::memory_order_relaxed); }
+  // When the deadline is.
+  transport::Instant due() const { return deadline_; }
   // On the loop.
   void Cancel() ABSL_LOCKS_EXCLUDED(cancel_mutex_);
   // At the call's end.
   void ForgetOnCancel() {
-    if (has_on_cancel_.load(std::memory_order_relaxed)) DropOnCancel();
+    if (has_on_cancel()) DropOnCancel();
   }
 
  private:
@@ -144,7 +165,8 @@ class ServerContext final : public CallScope {
   absl::AnyInvocable<void()> on_cancel_ ABSL_GUARDED_BY(cancel_mutex_);
   // Nothing until it is asked for.
   std::optional<std::stop_source> stop_source_ ABSL_GUARDED_BY(cancel_mutex_);
-  // Whether one of the two was set in this call: for its end, which knows of what the handler did before.
+  // Whether one of the two was set in this call: for its end, which knows of what the handler did before, and
+  // for the deadline, which the handler has watched only then.
   std::atomic<bool> has_on_cancel_{false};
   Metadata request_metadata_;
   Metadata initial_metadata_;

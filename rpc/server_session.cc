@@ -36,9 +36,10 @@ ServerSession::ServerSession(std::shared_ptr<Shared> shared, transport::EventLoo
       loop_(loop),
       loop_index_(loop_index),
       connection_(Connection::Create(shared_->connection, loop, *this, std::move(stream))),
-      place_{&connection_->peer(), &loop, shared_->executor, shared_->coroutines},
+      place_{&connection_->peer(), &loop, shared_->executor, shared_->coroutines, this},
       output_(*connection_, shared_->settings.features),
       request_budget_(shared_->max_request_bytes_per_connection, &shared_->request_budget),
+      deadline_timer_([this] { OnDeadline(); }),
       flood_guard_(shared_->max_control_frames_per_second) {}
 
 void ServerSession::Begin() {
@@ -161,6 +162,9 @@ void ServerSession::OpenStream(ServerSlot& slot, ServerCall& call) {
   if (!slot.arriving) stream->queue().End();
   slot.messages = stream;
   call.messages = std::move(stream);
+  // Its handler may wait for its client, and one that does not run any more says nothing when the time is
+  // over.
+  call.context().WatchDeadline();
 }
 
 // Reads what the head says, and begins a message that comes in fragments: its head says how long it is, if it
@@ -219,8 +223,8 @@ void ServerSession::RunInline(ServerCall& call) {
   }
 }
 
-// About when the bytes now being handled were read: the clock is looked at once for all of their calls, or not
-// at all. Not the batch's start, for the handlers of other connections may have taken their time since.
+// About when the bytes now being handled were read: the clock is looked at once for all of their calls, or
+// not at all. Not the batch's start, for the handlers of other connections may have taken their time since.
 transport::Instant ServerSession::ReadTime() {
   if (!read_time_.has_value()) read_time_ = inline_calls_ > 0 ? first_inline_ : loop_.ReadTime();
   return *read_time_;

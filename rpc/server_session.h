@@ -31,12 +31,13 @@ namespace ferry {
 //                                                 '-> executor: RunCall -> handler -> EndCall -> ServerOutput
 //                                  [messages of a stream] -> Stream -> handler
 //
-// Belongs to the connection's loop; RunCall and EndCall are Thread-safe. Owned by shared_ptr: by its server
-// until the connection is closed, and from then on by itself until the last call in flight has ended, for
-// handlers may outlive the connection. A call that runs inline, on the loop from its start to its end, takes
-// no lock and no atomic read-modify-write instruction.
+// Belongs to the connection's loop; RunCall, EndCall and WatchDeadline are Thread-safe. Owned by shared_ptr:
+// by its server until the connection is closed, and from then on by itself until the last call in flight has
+// ended, for handlers may outlive the connection. A call that runs inline, on the loop from its start to its
+// end, takes no lock and no atomic read-modify-write instruction.
 class ServerSession final : public ServerCall::Owner,
                             public StreamCarrier,
+                            public ServerContext::DeadlineWatcher,
                             public std::enable_shared_from_this<ServerSession>,
                             private transport::Connection::Handler {
  public:
@@ -86,6 +87,7 @@ class ServerSession final : public ServerCall::Owner,
 
   void RunCall(ServerCall& call) override;
   void EndCall(ServerCall& call, absl::Status status) override;
+  void WatchDeadline(transport::Instant due) override;
 
   transport::EventLoop& loop() const { return loop_; }
 
@@ -134,6 +136,7 @@ class ServerSession final : public ServerCall::Owner,
   transport::Instant ReadTime();
   static void Cancel(ServerSlot& slot, ServerCall& call);
   static absl::Status EndStream(ServerCall& call);
+  void OnDeadline();
   void CancelCalls(const absl::Status& why);
   void EndArriving(const absl::Status& why);
   void SendDrain();
@@ -187,6 +190,8 @@ class ServerSession final : public ServerCall::Owner,
   uint64_t last_method_id_ = 0;
   ServedMethod* last_method_ = nullptr;
   ServerSlots slots_;
+  // Armed for the first deadline of the calls in flight that are to be told of it.
+  transport::Timer deadline_timer_;
   FloodGuard flood_guard_;
   // Of the connection's window: what the client has used of it and was not granted anew.
   size_t received_ = 0;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "ferry/rpc/message_frames.h"
 #include "ferry/rpc/server_session.h"
 
@@ -16,6 +17,9 @@ namespace {
 
 // A connection that is new is watched in one round of the loop, and read in the next.
 constexpr int kRoundsToRead = 2;
+
+// Deadlines that come closely one after the other are looked for together, for each look is at all calls.
+constexpr absl::Duration kDeadlineRest = absl::Milliseconds(10);
 
 }  // namespace
 
@@ -239,6 +243,27 @@ void ServerSession::Cancel(ServerSlot& slot, ServerCall& call) {
   if (slot.messages != nullptr) slot.messages->End();
 }
 
+void ServerSession::WatchDeadline(transport::Instant due) {
+  if (!loop_.InLoop()) {
+    return loop_.Post([self = shared_from_this(), due] { self->WatchDeadline(due); });
+  }
+  if (closed()) return;
+  if (!deadline_timer_.armed() || due < deadline_timer_.due()) loop_.timers().Arm(deadline_timer_, due);
+}
+
+// Cancels the calls that have expired and whose handlers may wait: in a stream, or to be told.
+void ServerSession::OnDeadline() {
+  const std::shared_ptr<ServerSession> self = shared_from_this();
+  transport::Instant next = transport::Instant::Infinite();
+  slots_.ForEach([&next](ServerSlot& slot) {
+    ServerCall* call = slot.call.load(std::memory_order_acquire);
+    if (call == nullptr || (slot.messages == nullptr && !call->context().has_on_cancel())) return;
+    if (call->context().expired()) return Cancel(slot, *call);
+    next = std::min(next, call->context().due());
+  });
+  if (next != transport::Instant::Infinite()) WatchDeadline(std::max(next, loop_.now() + kDeadlineRest));
+}
+
 // The client sends no more requests (PROTOCOL.md [P13.7]).
 void ServerSession::OnDrain(const Frame& frame) {
   wire::DrainHead head;
@@ -315,6 +340,7 @@ void ServerSession::OnClosed(const absl::Status& why) {
   for (Executor::Task* task : std::exchange(to_execute_, {})) {
     static_cast<ServerCall*>(task)->End(absl::CancelledError("the connection is closed"));
   }
+  loop_.timers().Cancel(deadline_timer_);
   shared_->OnSessionEnded(*this);
   self_ = shared_from_this();
   const uint64_t ends = ends_.fetch_or(kClosed) / kOneEnd;

@@ -269,35 +269,112 @@ TEST(ServerDestroyedTest, ByTheOnlyHandlerStartsNoneOfThoseThatWait) {
   EXPECT_EQ(service.begun, 1);
 }
 
-TEST(ServerDestroyedDeathTest, OnAnEventLoopsThreadSaysSo) {
+TEST(ServerDestroyedDeathTest, OnAnEventLoopsThreadWithABorrowedServiceSaysSo) {
   testing::GTEST_FLAG(death_test_style) = "threadsafe";
   EXPECT_DEATH(static_cast<void>(Destroyer(1).stub->EchoInline(Message())),
-               "a Server was destroyed on an event loop's thread");
+               "on an event loop's thread.* does not own its services");
 }
 
-// A CoroutineDestroyer's server is destroyed by a handler that is a coroutine, on the executor.
-class CoroutineDestroyer final : public ConformanceService {
- public:
-  Task<absl::Status> CoEchoInline(ServerContext& context, const Message&, Message&) override {
-    static_cast<void>(co_await SwitchTo(*context.executor()));
+// A Doomed is a server that is destroyed where it cannot wait: its service is its own.
+struct Doomed {
+  Doomed();
+
+  void Destroy() {
     server.reset();
-    co_return absl::OkStatus();
+    destroyed.Set(true);
   }
 
-  std::unique_ptr<Server> server = std::make_unique<Server>(ServerOptions{.threads = 1});
+  // Calls a handler that runs until it is cancelled; its call's end is for ended.Wait().
+  void BeginAnother() {
+    stub->WaitUntilCancelled(Message(), {},
+                             [this](const absl::StatusOr<Message>& reply) { ended.Set(reply.status()); });
+    waiting.Wait();
+  }
+  void ExpectItsEnd() {
+    destroyed.Wait();
+    EXPECT_EQ(ended.Wait().code(), StatusCode::kUnavailable) << ended.Wait();
+    service_gone.Wait();
+    EXPECT_EQ(stub->EchoInline(Message()).status().code(), StatusCode::kUnavailable);
+  }
+
+  Later<bool> waiting;
+  Later<bool> destroyed;
+  Later<bool> service_gone;
+  Later<absl::Status> ended;
+  std::unique_ptr<Server> server = std::make_unique<Server>(ServerOptions{.threads = 2});
+  std::unique_ptr<Channel> channel;
+  std::unique_ptr<ConformanceStub> stub;
 };
 
-void DestroyInACoroutine() {
-  CoroutineDestroyer service;
-  service.server->Register(service);
-  if (!service.server->Listen("127.0.0.1:0").ok()) return;
-  const std::unique_ptr<Channel> channel = ChannelTo(service.server->addresses().front());
-  static_cast<void>(ConformanceStub(*channel).EchoInline(Message()));
+class DoomedService final : public ConformanceService {
+ public:
+  explicit DoomedService(Doomed& doomed) : doomed_(doomed) {}
+  ~DoomedService() override { doomed_.service_gone.Set(true); }
+
+  absl::Status EchoInline(ServerContext&, const Message&, Message&) override {
+    doomed_.Destroy();
+    return absl::OkStatus();
+  }
+  Task<absl::Status> CoEchoExecutor(ServerContext& context, const Message&, Message&) override {
+    static_cast<void>(co_await SwitchTo(*context.executor()));
+    doomed_.Destroy();
+    co_return absl::OkStatus();
+  }
+  absl::Status WaitUntilCancelled(ServerContext& context, const Message&, Message&) override {
+    doomed_.waiting.Set(true);
+    if (!Eventually([&] { return context.cancelled(); })) std::abort();
+    return absl::OkStatus();
+  }
+
+ private:
+  Doomed& doomed_;
+};
+
+Doomed::Doomed() {
+  server->Register(std::make_shared<DoomedService>(*this));
+  if (!server->Listen("127.0.0.1:0").ok()) std::abort();
+  channel = ChannelTo(server->addresses().front());
+  stub = std::make_unique<ConformanceStub>(*channel);
 }
 
-TEST(ServerDestroyedDeathTest, InAHandlerThatIsACoroutineSaysSo) {
-  testing::GTEST_FLAG(death_test_style) = "threadsafe";
-  EXPECT_DEATH(DestroyInACoroutine(), "a Server was destroyed in a handler of its own that is a coroutine");
+TEST(ServerDestroyedTest, ByAnInlineHandlerEndsByItself) {
+  Doomed doomed;
+  doomed.BeginAnother();
+  static_cast<void>(doomed.stub->EchoInline(Message()));
+  doomed.ExpectItsEnd();
+}
+
+TEST(ServerDestroyedTest, ByAHandlerThatIsACoroutineEndsByItself) {
+  Doomed doomed;
+  doomed.BeginAnother();
+  static_cast<void>(doomed.stub->EchoExecutor(Message()));
+  doomed.ExpectItsEnd();
+}
+
+TEST(ServerDestroyedTest, InAClientsCallbackEndsByItself) {
+  Doomed doomed;
+  doomed.BeginAnother();
+  doomed.stub->FailInline(Message(), {}, [&doomed](const absl::StatusOr<Message>&) { doomed.Destroy(); });
+  doomed.ExpectItsEnd();
+}
+
+TEST(ServerDestroyedTest, OnAnEventLoopsThreadDrainsFirst) {
+  Doomed doomed;
+  bool drained = false;
+  doomed.server->OnDrain([&] { drained = true; });
+  static_cast<void>(doomed.stub->EchoInline(Message()));
+  doomed.destroyed.Wait();
+  EXPECT_TRUE(drained);
+  doomed.service_gone.Wait();
+}
+
+TEST(ServerDestroyedTest, OnAnEventLoopsThreadAfterItsShutdownEndsByItself) {
+  Doomed doomed;
+  doomed.stub->FailInline(Message(), {}, [&doomed](const absl::StatusOr<Message>&) {
+    std::thread([&doomed] { doomed.server->Shutdown(absl::ZeroDuration()); }).join();
+    doomed.Destroy();
+  });
+  doomed.service_gone.Wait();
 }
 
 TEST(ServerTest, ItsDestructorDrainsToo) {
