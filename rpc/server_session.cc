@@ -232,9 +232,10 @@ transport::Instant ServerSession::ReadTime() {
 
 void ServerSession::OnEndOfRead() {
   if (inline_calls_ > 0) {
-    const absl::Duration taken = loop_.ReadTime() - first_inline_;
+    const int64_t taken = loop_.ReadTime().nanos - first_inline_.nanos;
     // An eighth, so that one slow call among quick ones shows.
-    if (taken / static_cast<int64_t>(inline_calls_) > shared_->methods.inline_guard().budget / 8) {
+    const int64_t budget = absl::ToInt64Nanoseconds(shared_->methods.inline_guard().budget) / 8;
+    if (taken / static_cast<int64_t>(inline_calls_) > budget) {
       calls_to_time_ = kCallsToTime;
     }
     inline_calls_ = 0;

@@ -10,6 +10,11 @@
 namespace ferry::transport {
 namespace {
 
+// One ready connection may not keep the loop from the others for longer than this many reads, and not once so
+// many bytes were read.
+constexpr int kReadsPerBatch = 16;
+constexpr uint64_t kBytesPerBatch = 64 * 1024;
+
 // How much the loop appends in a batch before it writes. Much less would have the peer begin earlier, but
 // small writes cost both sides more than that gains.
 constexpr size_t kEarlyFlush = 64 * 1024;
@@ -76,8 +81,12 @@ void Connection::Read() {
     HandleBytes(absl::string_view(held.data(), std::exchange(held_size_, 0)));
   }
   bool more = !closed_ && !end_of_input_ && held_size_ == 0;
-  // Once: one ready connection may not keep the loop from the others.
-  if (more && (!preface_done_ || waiting_output() <= options_.max_waiting_output)) more = ReadOnce();
+  const uint64_t before = counters_.bytes_read.load(std::memory_order_relaxed);
+  for (int reads = 0; more && reads < kReadsPerBatch; ++reads) {
+    if (preface_done_ && waiting_output() > options_.max_waiting_output) break;
+    if (counters_.bytes_read.load(std::memory_order_relaxed) - before >= kBytesPerBatch) break;
+    more = ReadOnce();
+  }
   if (closed_) return;
   // The peer has work while the loop sees to others.
   if (loop_.has_events_to_come()) OnEndOfBatch();

@@ -150,8 +150,22 @@ TEST_F(ConnectionWritesTest, OneBusyPeerDoesNotKeepTheLoop) {
   for (int i = 0; i < 100; ++i) bytes += MessageFrame("");
   PeerWrites(bytes);
   EXPECT_EQ(events().size(), 100u);
-  // Of a byte each: the task was posted when the first frame was whole.
-  EXPECT_LE(reads_before_task, 13);
+  EXPECT_LE(reads_before_task, 32);
+}
+
+TEST_F(ConnectionWritesTest, OnePeerThatSendsMuchDoesNotKeepTheLoop) {
+  capacity_ = 10'000'000;
+  StartTalking();
+  size_t frames_before_task = 0;
+  recorder_.on_frame = [&](const Frame&) {
+    if (events().size() == 1) loop_->Post([&] { frames_before_task = events().size(); });
+  };
+  std::string bytes;
+  for (int i = 0; i < 100; ++i) bytes += MessageFrame(std::string(50'000, 'a'));
+  PeerWrites(bytes);
+  EXPECT_EQ(events().size(), 100u);
+  // 256 KiB, which is one read, and less than a frame.
+  EXPECT_LE(frames_before_task, 6u);
 }
 
 TEST(ConnectionsOfALoopTest, AnswersLeaveBeforeAnotherConnectionIsRead) {
