@@ -21,6 +21,16 @@ void SetIfGiven(int64_t microseconds, absl::Duration& rule) {
   if (microseconds > 0) rule = absl::Microseconds(microseconds);
 }
 
+// Where there is only one attempt.
+absl::Status CheckNoHedge(const RetryPolicy& policy) {
+  const absl::Duration delay = policy.hedge_delay.value_or(absl::InfiniteDuration());
+  if (delay == absl::InfiniteDuration()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("retry.hedge_delay is ", absl::FormatDuration(delay),
+                   ", but retry.max_attempts is 1: there is no other attempt, it must be 2 to ",
+                   MethodRetry::kMaxAttempts));
+}
+
 }  // namespace
 
 absl::Status CheckRetryPolicy(const RetryPolicy& policy) {
@@ -33,13 +43,7 @@ absl::Status CheckRetryPolicy(const RetryPolicy& policy) {
   valid.Update(CheckDuration("initial_backoff", policy.initial_backoff));
   valid.Update(CheckDuration("max_backoff", policy.max_backoff));
   valid.Update(CheckDuration("hedge_delay", policy.hedge_delay));
-  const absl::Duration delay = policy.hedge_delay.value_or(absl::InfiniteDuration());
-  if (policy.max_attempts == 1 && delay != absl::InfiniteDuration()) {
-    valid.Update(absl::InvalidArgumentError(
-        absl::StrCat("retry.hedge_delay is ", absl::FormatDuration(delay),
-                     ", but retry.max_attempts is 1: there is no other attempt, it must be 2 to ",
-                     MethodRetry::kMaxAttempts)));
-  }
+  if (policy.max_attempts == 1) valid.Update(CheckNoHedge(policy));
   return valid;
 }
 
@@ -72,7 +76,7 @@ absl::Status ApplyToCall(const MethodDescriptor& method, const std::optional<Ret
                      method.idempotent ? " has streams" : " is not idempotent"));
   }
   rules.Apply(*policy);
-  return absl::OkStatus();
+  return rules.max_attempts > 1 ? absl::OkStatus() : CheckNoHedge(*policy);
 }
 
 }  // namespace ferry

@@ -63,9 +63,7 @@ class EtcdRegistration::Core : public std::enable_shared_from_this<Core> {
   }
   absl::Status AwaitRegistered(absl::Duration timeout) const ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithTimeout(absl::Condition(
-                                +[](const absl::Status* s) { return s->ok(); }, &status_),
-                            timeout);
+    mutex_.AwaitWithTimeout(absl::Condition(this, &Core::IsSettled), timeout);
     return status_;
   }
   // Begins to deregister, the first time.
@@ -77,6 +75,8 @@ class EtcdRegistration::Core : public std::enable_shared_from_this<Core> {
   EventLoop& loop;
 
  private:
+  // Whether waiting for the registration has come to an end, be it a good one.
+  bool IsSettled() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return status_.ok() || dropping_; }
   void SetStatus(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     if (!dropping_) status_ = status;

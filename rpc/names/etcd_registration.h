@@ -49,7 +49,7 @@ class EtcdRegistration {
   // OK if the address is registered as far as is known; otherwise why not, or not any more.
   absl::Status status() const;
 
-  // Waits until it is, for `timeout` at most; status() then.
+  // Waits until it is, or never will be since it is deregistered, for `timeout` at most; status() then.
   absl::Status AwaitRegistered(absl::Duration timeout) const;
 
   // Takes the address out of etcd, for good, and waits for that until Options::deregister_timeout is over: an

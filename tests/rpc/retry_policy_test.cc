@@ -79,6 +79,16 @@ TEST(RetryPolicyTest, RefusesToHedgeACallThatMayNotBe) {
             absl::InvalidArgumentError("retry.hedge_delay is 5ms, but s.S/Watch has streams"));
 }
 
+TEST(RetryPolicyTest, RefusesToHedgeWithOneAttemptWhoeverSaysSo) {
+  const absl::Status wanted = absl::InvalidArgumentError(
+      "retry.hedge_delay is 5ms, but retry.max_attempts is 1: there is no other attempt, it must be 2 to 10");
+  EXPECT_EQ(CheckRetryPolicy({.max_attempts = 1, .hedge_delay = absl::Milliseconds(5)}), wanted);
+  MethodDescriptor once = kGet;
+  once.retry.max_attempts = 1;
+  EXPECT_EQ(ErrorOf(once, {.hedge_delay = absl::Milliseconds(5)}), wanted);
+  EXPECT_EQ(ErrorOf(once, {.max_attempts = 2, .hedge_delay = absl::Milliseconds(5)}), absl::OkStatus());
+}
+
 TEST(RetryPolicyTest, NamesWhatIsOutOfItsBounds) {
   EXPECT_EQ(CheckRetryPolicy({.max_attempts = 0}),
             absl::InvalidArgumentError("retry.max_attempts is 0, it must be 1 to 10"));

@@ -131,6 +131,8 @@ TEST_F(EtcdRegistrationTest, AServerThatDrainsIsDropped) {
   EXPECT_EQ(etcd_.Count(kService), 1);
   server->Shutdown(absl::ZeroDuration());
   EXPECT_TRUE(absl::IsFailedPrecondition(registration->status()));
+  // Nobody waits for what will not be.
+  EXPECT_TRUE(absl::IsFailedPrecondition(registration->AwaitRegistered(absl::InfiniteDuration())));
   AwaitCount(0);
   EXPECT_TRUE(registration->Deregister().ok());
 }
