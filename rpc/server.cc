@@ -1,5 +1,7 @@
 #include "ferry/rpc/server.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -15,17 +17,19 @@
 #include "ferry/rpc/thread_pool.h"
 #include "ferry/transport/address.h"
 #include "ferry/transport/check.h"
+#include "ferry/transport/signals_blocked.h"
 
 namespace ferry {
 namespace {
 
 using DrainTask = absl::AnyInvocable<void()>;
+using Services = std::vector<std::shared_ptr<Service>>;
 
 void LogToStandardError(std::string_view line) {
   std::fprintf(stderr, "ferry: %.*s\n", static_cast<int>(line.size()), line.data());
 }
 
-// Keeps what a handler's thread stands on until the thread has ended.
+// Keeps what a handler stands on until its thread has ended.
 void KeepForThisThread(std::shared_ptr<void> kept) {
   static thread_local std::vector<std::shared_ptr<void>> all;
   all.push_back(std::move(kept));
@@ -87,6 +91,8 @@ class Server::Core final : public ServerSession::Shared,
   bool BeginDrain() ABSL_LOCKS_EXCLUDED(mutex);
   void CloseAll(absl::Duration grace) ABSL_LOCKS_EXCLUDED(mutex);
   void StopThreads();
+  // Then nothing is called in a service any more: calls that were not finished yet know none.
+  Services TakeServices() ABSL_LOCKS_EXCLUDED(start_mutex);
 
   // Whether nothing that a handler or a loop uses may go when the server goes.
   bool OwnsAll() const { return !borrows_service && options.loops == nullptr && options.executor == nullptr; }
@@ -98,7 +104,7 @@ class Server::Core final : public ServerSession::Shared,
   absl::Mutex start_mutex;
   // The first error of Register.
   absl::Status registered ABSL_GUARDED_BY(start_mutex);
-  std::vector<std::shared_ptr<Service>> services ABSL_GUARDED_BY(start_mutex);
+  Services services ABSL_GUARDED_BY(start_mutex);
   // Whether there is a service that is not among them. Constant once started.
   bool borrows_service = false;
   bool started ABSL_GUARDED_BY(start_mutex) = false;
@@ -236,6 +242,11 @@ void Server::Core::StopThreads() {
   if (own_loops != nullptr) own_loops->Stop();
 }
 
+Services Server::Core::TakeServices() {
+  absl::MutexLock lock(&start_mutex);
+  return std::move(services);
+}
+
 // ---------------------------------------------------------------- Server
 
 Server::Server(ServerOptions options) : core_(std::make_shared<Core>(std::move(options))) {}
@@ -254,15 +265,23 @@ Server::~Server() {
         "a Server was destroyed on an event loop's thread, or in a handler of its own that is a coroutine, "
         "but does not own its services, loops and executor");
     const bool first = core_->BeginDrain();
-    std::thread([core = core_, first] {
+    const transport::SignalsBlocked blocked;
+    std::thread ender([core = core_, first] {
       if (first) core->CloseAll(absl::ZeroDuration());
       core->StopThreads();
-    }).detach();
+      core->TakeServices();
+    });
+    pthread_setname_np(ender.native_handle(), "ferry-end");
+    ender.detach();
     return;
   }
   Shutdown(absl::ZeroDuration());
-  if (core_->own_executor != nullptr && core_->own_executor->InPool()) KeepForThisThread(core_);
+  const bool in_handler = core_->own_executor != nullptr && core_->own_executor->InPool();
   core_->StopThreads();
+  auto services = std::make_shared<Services>(core_->TakeServices());
+  if (!in_handler) return;
+  KeepForThisThread(core_);
+  KeepForThisThread(std::move(services));
 }
 
 void Server::Register(Service& service) { core_->Register(service, nullptr); }

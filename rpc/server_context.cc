@@ -22,7 +22,7 @@ void ServerContext::OnCancel(absl::AnyInvocable<void()> task) {
   absl::AnyInvocable<void()> replaced;
   {
     transport::MutexLock lock(cancel_mutex_);
-    if (!cancelled_.load(std::memory_order_acquire)) {
+    if (!cancelled()) {
       replaced = std::exchange(on_cancel_, std::move(task));
       return;
     }

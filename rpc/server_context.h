@@ -63,20 +63,20 @@ class ServerContext final : public CallScope {
   // passed. Once true it stays true.
   bool cancelled() const { return cancelled_.load(std::memory_order_acquire) || expired(); }
 
-  // Is stopped when the client cancels the call or goes away, when the deadline passes, and when the call
-  // ends. Its callbacks run on the connection's event loop, or where the call is finished, and must be quick.
-  // Calls that were started with it are cancelled. Thread-safe until the call has ended; the token may be
-  // kept for longer.
+  // Is stopped when the client cancels the call or goes away, some 10 ms at most after the deadline has
+  // passed, and when the call ends. Its callbacks run on the connection's event loop, or where the call is
+  // finished, and must be quick. Calls that were started with it are cancelled. Thread-safe until the call
+  // has ended; the token may be kept for longer.
   std::stop_token stop_token() override ABSL_LOCKS_EXCLUDED(cancel_mutex_);
 
   // The event loop of the call's connection, and the server's executor.
   transport::EventLoop& loop() const override { return *place_->loop; }
   Executor* executor() const override { return place_->executor; }
 
-  // Runs `task` once when the client cancels the call or goes away, or the deadline passes: on the
-  // connection's event loop, where it must be quick; or at once, on this thread, if that has happened. `task`
-  // is destroyed without being run when the call ends, but may just then be running. A further task replaces
-  // the one before. Thread-safe until the call has ended.
+  // Runs `task` once when the client cancels the call or goes away, or some 10 ms at most after the deadline
+  // has passed: on the connection's event loop, where it must be quick; or at once, on this thread, if that
+  // has happened. `task` is destroyed without being run when the call ends, but may just then be running. A
+  // further task replaces the one before. Thread-safe until the call has ended.
   void OnCancel(absl::AnyInvocable<void()> task) ABSL_LOCKS_EXCLUDED(cancel_mutex_);
 
   // Which attempt at the call this is: 1 if it is the first; more if the client has sent it before, or has

@@ -79,6 +79,7 @@ void ServerSession::OnRequest(const Frame& frame) {
   if (prefix.timeout_us == 0) {
     call.context().Begin(place_);
   } else {
+    deadlines_seen_ = true;
     call.context().Begin(place_, ReadTime(), TimeoutFromWire(prefix.timeout_us));
   }
   const absl::string_view message = frame.message();
@@ -204,7 +205,7 @@ void ServerSession::RunInline(ServerCall& call) {
   }
   ServedMethod& method = *call.method;
   if (calls_to_time_ == 0) {
-    if (inline_calls_++ == 0) first_inline_ = loop_.last_read_time();
+    if (inline_calls_++ == 0) first_inline_ = deadlines_seen_ ? ReadTime() : loop_.last_read_time();
     return StartHandler(method, call);
   }
   --calls_to_time_;

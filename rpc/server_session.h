@@ -190,8 +190,9 @@ class ServerSession final : public ServerCall::Owner,
   uint64_t last_method_id_ = 0;
   ServedMethod* last_method_ = nullptr;
   ServerSlots slots_;
-  // Armed for the first deadline of the calls in flight that are to be told of it.
+  // Armed for the first deadline of the calls in flight that are to be told of it, and not before next_look_.
   transport::Timer deadline_timer_;
+  transport::Instant next_look_;
   FloodGuard flood_guard_;
   // Of the connection's window: what the client has used of it and was not granted anew.
   size_t received_ = 0;
@@ -207,7 +208,8 @@ class ServerSession final : public ServerCall::Owner,
   bool drained_ = false;
   // Calls for the executor, handed over together at the end of the read.
   std::vector<Executor::Task*> to_execute_;
-  // When the first call of this read that needed the time came.
+  // Whether there were calls with deadlines, and when the first call of this read that needed the time came.
+  bool deadlines_seen_ = false;
   std::optional<transport::Instant> read_time_;
   // Inline calls since the last end of a read, and since when, at the earliest: timing each of them would
   // cost more than most take. Only after a read whose calls seem slow on average are some timed one by one.

@@ -18,6 +18,9 @@ namespace {
 // A connection that is new is watched in one round of the loop, and read in the next.
 constexpr int kRoundsToRead = 2;
 
+// What the handler has begun with the same deadline sees it itself, before the handler is cancelled.
+constexpr absl::Duration kDeadlineGrace = absl::Milliseconds(1);
+
 // Deadlines that come closely one after the other are looked for together, for each look is at all calls.
 constexpr absl::Duration kDeadlineRest = absl::Milliseconds(10);
 
@@ -248,20 +251,22 @@ void ServerSession::WatchDeadline(transport::Instant due) {
     return loop_.Post([self = shared_from_this(), due] { self->WatchDeadline(due); });
   }
   if (closed()) return;
-  if (!deadline_timer_.armed() || due < deadline_timer_.due()) loop_.timers().Arm(deadline_timer_, due);
+  const transport::Instant look = std::max(due + kDeadlineGrace, next_look_);
+  if (!deadline_timer_.armed() || look < deadline_timer_.due()) loop_.timers().Arm(deadline_timer_, look);
 }
 
 // Cancels the calls that have expired and whose handlers may wait: in a stream, or to be told.
 void ServerSession::OnDeadline() {
   const std::shared_ptr<ServerSession> self = shared_from_this();
   transport::Instant next = transport::Instant::Infinite();
+  next_look_ = loop_.now() + kDeadlineRest;
   slots_.ForEach([&next](ServerSlot& slot) {
     ServerCall* call = slot.call.load(std::memory_order_acquire);
     if (call == nullptr || (slot.messages == nullptr && !call->context().has_on_cancel())) return;
     if (call->context().expired()) return Cancel(slot, *call);
     next = std::min(next, call->context().due());
   });
-  if (next != transport::Instant::Infinite()) WatchDeadline(std::max(next, loop_.now() + kDeadlineRest));
+  if (next != transport::Instant::Infinite()) WatchDeadline(next);
 }
 
 // The client sends no more requests (PROTOCOL.md [P13.7]).

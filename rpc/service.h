@@ -25,7 +25,7 @@ struct ServerMethod {
 // A Service is one service's handlers: the base of every generated skeleton.
 //
 // Handlers run on several threads at once, so a service is Thread-safe. It must outlive the servers it is
-// registered with.
+// registered with, unless they own it.
 class Service {
  public:
   virtual ~Service() = default;

@@ -1,7 +1,6 @@
 #include "ferry/rpc/thread_pool.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -10,15 +9,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "ferry/transport/check.h"
+#include "ferry/transport/signals_blocked.h"
 
 namespace ferry {
 
 ThreadPool::ThreadPool(const Options& options)
     : clock_(*options.clock), look_(options.look), queue_(std::max<size_t>(options.capacity, 1)) {
-  // Signals are for the application's own threads.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const transport::SignalsBlocked blocked;
   const int threads = std::max(options.threads, 1);
   {
     transport::MutexLock lock(mutex_);
@@ -29,7 +26,6 @@ ThreadPool::ThreadPool(const Options& options)
     pthread_setname_np(threads_.back().native_handle(),
                        absl::StrCat(options.name, "-", i).substr(0, 15).c_str());
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 ThreadPool::~ThreadPool() {
@@ -149,7 +145,7 @@ void ThreadPool::Report(Worker& worker) {
     task_time_ = taken;
   } else if (taken <= task_time_) {
     task_time_ += (taken - task_time_) / 8;
-  } else if (!WasInterrupted(worker)) {
+  } else if (now - worker.since > kLongSample || !WasInterrupted(worker)) {
     task_time_ = taken;
   }
   worker.ran = 0;

@@ -64,6 +64,8 @@ class ThreadPool final : public Executor {
   // A thread learns how long tasks take from so many in a row, or fewer before it falls idle; and one may
   // watch if so many were taken since it woke.
   static constexpr int kSample = 16;
+  // Longer than others have the processor at a time.
+  static constexpr absl::Duration kLongSample = absl::Milliseconds(10);
 
   // One of the threads. Belongs to it, but for `called`. Lives as long as the pool.
   struct Worker {
@@ -106,8 +108,8 @@ class ThreadPool final : public Executor {
   uint64_t submits_ ABSL_GUARDED_BY(mutex_) = 1;
   int at_work_ ABSL_GUARDED_BY(mutex_) = 0;
   int coming_ ABSL_GUARDED_BY(mutex_) = 0;
-  // About how long a task takes. Grows at once, and falls slowly; what others made a thread wait for its
-  // processor does not count.
+  // About how long a task takes. Grows at once, and falls slowly. A sample in which a thread lost its
+  // processor does not make it grow, unless it took more than kLongSample.
   absl::Duration task_time_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
   // Those that sleep until they are called, but for the one that watches.
   std::vector<Worker*> idle_ ABSL_GUARDED_BY(mutex_);

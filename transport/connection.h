@@ -31,7 +31,7 @@ namespace ferry::transport {
 // writing already or the loop is in the middle of a batch, written by the thread that appended them. Whatever
 // was appended meanwhile goes out with the next write, so writers never wait for each other's system calls.
 // What the loop itself appends during a batch needs no mutex: it is gathered apart, and leaves at the batch's
-// end, or before the loop reads another connection, or whenever kEarlyFlush bytes have come together, so that
+// end, or before the loop handles another event, or whenever kEarlyFlush bytes have come together, so that
 // the peer has work while we go on.
 //
 //     the loop       loop_output_ --.  end of a batch, or enough

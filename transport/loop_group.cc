@@ -1,34 +1,18 @@
 #include "ferry/transport/loop_group.h"
 
 #include <sched.h>
-#include <signal.h>
 
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "ferry/transport/check.h"
 #include "ferry/transport/posix.h"
+#include "ferry/transport/signals_blocked.h"
 
 namespace ferry::transport {
 namespace {
 
 constexpr size_t kMaxThreadName = 15;
-
-// While it lives, threads that this thread starts begin with all signals blocked.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &previous_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &previous_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t previous_;
-};
 
 // The attributes a thread is created with, for as long as it takes.
 class ThreadAttributes {

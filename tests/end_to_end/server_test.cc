@@ -320,6 +320,10 @@ class DoomedService final : public ConformanceService {
     doomed_.Destroy();
     co_return absl::OkStatus();
   }
+  void StartEchoLater(UnaryCall<Message, Message> call) override {
+    held_.push_back(std::move(call));
+    doomed_.waiting.Set(true);
+  }
   absl::Status WaitUntilCancelled(ServerContext& context, const Message&, Message&) override {
     doomed_.waiting.Set(true);
     if (!Eventually([&] { return context.cancelled(); })) std::abort();
@@ -328,6 +332,7 @@ class DoomedService final : public ConformanceService {
 
  private:
   Doomed& doomed_;
+  std::vector<UnaryCall<Message, Message>> held_;
 };
 
 Doomed::Doomed() {
@@ -355,6 +360,15 @@ TEST(ServerDestroyedTest, InAClientsCallbackEndsByItself) {
   Doomed doomed;
   doomed.BeginAnother();
   doomed.stub->FailInline(Message(), {}, [&doomed](const absl::StatusOr<Message>&) { doomed.Destroy(); });
+  doomed.ExpectItsEnd();
+}
+
+TEST(ServerDestroyedTest, ItsServiceGoesThoughItHoldsACall) {
+  Doomed doomed;
+  doomed.stub->EchoLater(Message(), {},
+                         [&](const absl::StatusOr<Message>& reply) { doomed.ended.Set(reply.status()); });
+  doomed.waiting.Wait();
+  doomed.Destroy();
   doomed.ExpectItsEnd();
 }
 
