@@ -79,7 +79,6 @@ void ServerSession::OnRequest(const Frame& frame) {
   if (prefix.timeout_us == 0) {
     call.context().Begin(place_);
   } else {
-    deadlines_seen_ = true;
     call.context().Begin(place_, ReadTime(), TimeoutFromWire(prefix.timeout_us));
   }
   const absl::string_view message = frame.message();
@@ -227,7 +226,11 @@ void ServerSession::RunInline(ServerCall& call) {
 // About when the bytes now being handled were read: the clock is looked at once for all of their calls, or
 // not at all. Not the batch's start, for the handlers of other connections may have taken their time since.
 transport::Instant ServerSession::ReadTime() {
-  if (!read_time_.has_value()) read_time_ = inline_calls_ > 0 ? first_inline_ : loop_.ReadTime();
+  if (!read_time_.has_value()) {
+    // Nobody knew before the first deadline of all that it would be needed.
+    read_time_ = inline_calls_ > 0 && !deadlines_seen_ ? first_inline_ : loop_.ReadTime();
+    deadlines_seen_ = true;
+  }
   return *read_time_;
 }
 

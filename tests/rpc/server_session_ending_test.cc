@@ -167,6 +167,20 @@ TEST(ServerSessionInlineTest, DoesNotStartACallWhoseTimeTheCallsBeforeItTook) {
   EXPECT_TRUE(frames[1].status().not_executed);
 }
 
+TEST(ServerSessionInlineTest, CountsADeadlineFromWhenItsRequestWasRead) {
+  SessionServer server({.echo_inline = true});
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  for (int i = 0; i < 3; ++i) {
+    server.Advance(absl::Seconds(1));
+    const uint32_t generation = static_cast<uint32_t>(i);
+    peer->Send(EncodeRequest({.slot = 1, .generation = generation, .method = kEchoId}) +
+               EncodeRequest({.slot = 2, .generation = generation, .method = kEchoId, .timeout_us = 5000}));
+    const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+    ASSERT_THAT(frames, SizeIs(2));
+    EXPECT_EQ(frames[1].header.type, FrameType::kResponse);
+  }
+}
+
 // ---------------------------------------------------------------- The connection's own frames
 
 TEST_P(ServerSessionTest, AnswersPing) {
