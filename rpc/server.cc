@@ -278,6 +278,8 @@ Server::~Server() {
   Shutdown(absl::ZeroDuration());
   const bool in_handler = core_->own_executor != nullptr && core_->own_executor->InPool();
   core_->StopThreads();
+  // Who knows when handlers on others' executors have ended: the services stay until the last call has.
+  if (core_->own_executor == nullptr && core_->options.executor != nullptr) return;
   auto services = std::make_shared<Services>(core_->TakeServices());
   if (!in_handler) return;
   KeepForThisThread(core_);

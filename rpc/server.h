@@ -94,7 +94,7 @@ struct ServerCounters {
 // Register, then Listen; both Thread-compatible. The rest is Thread-safe. Destroying a server shuts it down
 // at once and waits for handlers that run on its own executor and for those that are coroutines, which are
 // woken from what they wait for. A handler on the executor may do it, and is then not waited for, so that its
-// service must outlive it, or be the server's own. What OnDrain was given may not.
+// service must outlive it, or be the server's own. What OnDrain was given may not destroy it.
 //
 // On an event loop's thread, or in a handler that is a coroutine, destroying it cannot wait, for what it
 // would wait for could not go on: it returns when what OnDrain was given has run, and a thread that is made
@@ -114,7 +114,8 @@ class Server {
   // that of another is an error that Listen returns. REQUIRES: Listen was not called yet.
   void Register(Service& service);
   // The same, but the server owns `service`: until it has been destroyed and no handler runs any more, be it
-  // later than the destructor. A call that a handler has kept does not keep the service.
+  // later than the destructor. A call that a handler has kept does not keep the service, unless the options
+  // name an executor: then only the end of the last call says that no handler runs.
   void Register(std::shared_ptr<Service> service);
 
   // Begins to serve on "host:port", "[v6]:port", "unix:/path" or "unix-abstract:name"; port 0 is any free

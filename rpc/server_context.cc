@@ -26,6 +26,8 @@ void ServerContext::OnCancel(absl::AnyInvocable<void()> task) {
       replaced = std::exchange(on_cancel_, std::move(task));
       return;
     }
+    // Its deadline has passed, and nobody has told it.
+    replaced = std::exchange(on_cancel_, nullptr);
   }
   task();
 }

@@ -34,7 +34,7 @@ class ServerContext final : public CallScope {
   class DeadlineWatcher {
    public:
     virtual ~DeadlineWatcher() = default;
-    // At `due` cancels the calls in flight that have expired and that somebody wants to be told of.
+    // Soon after `due` cancels the calls in flight that have expired and that somebody wants to be told of.
     // Thread-safe.
     virtual void WatchDeadline(transport::Instant due) = 0;
   };

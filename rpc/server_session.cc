@@ -211,6 +211,7 @@ void ServerSession::RunInline(ServerCall& call) {
   const transport::Clock& clock = loop_.clock();
   const int64_t interruptions = clock.Interruptions();
   const transport::Instant start = clock.Now();
+  if (!read_time_.has_value()) read_time_ = start;
   StartHandler(method, call);
   const transport::Instant end = clock.Now();
   // A handler is not slow because others wanted the processor.

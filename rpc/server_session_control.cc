@@ -22,7 +22,7 @@ constexpr int kRoundsToRead = 2;
 constexpr absl::Duration kDeadlineGrace = absl::Milliseconds(1);
 
 // Deadlines that come closely one after the other are looked for together, for each look is at all calls.
-constexpr absl::Duration kDeadlineRest = absl::Milliseconds(10);
+constexpr absl::Duration kDeadlineRest = absl::Milliseconds(9);
 
 }  // namespace
 
@@ -260,11 +260,12 @@ void ServerSession::OnDeadline() {
   const std::shared_ptr<ServerSession> self = shared_from_this();
   transport::Instant next = transport::Instant::Infinite();
   next_look_ = loop_.now() + kDeadlineRest;
-  slots_.ForEach([&next](ServerSlot& slot) {
+  slots_.ForEach([now = loop_.now(), &next](ServerSlot& slot) {
     ServerCall* call = slot.call.load(std::memory_order_acquire);
     if (call == nullptr || (slot.messages == nullptr && !call->context().has_on_cancel())) return;
-    if (call->context().expired()) return Cancel(slot, *call);
-    next = std::min(next, call->context().due());
+    const transport::Instant due = call->context().due();
+    if (due + kDeadlineGrace <= now) return Cancel(slot, *call);
+    next = std::min(next, due);
   });
   if (next != transport::Instant::Infinite()) WatchDeadline(next);
 }

@@ -16,6 +16,7 @@
 #include "ferry/rpc/server.h"
 #include "ferry/rpc/server_context.h"
 #include "ferry/rpc/task.h"
+#include "ferry/rpc/thread_pool.h"
 #include "ferry/rpc/waiting.h"
 #include "gtest/gtest.h"
 #include "tests/end_to_end/conformance.ferry.h"
@@ -370,6 +371,46 @@ TEST(ServerDestroyedTest, ItsServiceGoesThoughItHoldsACall) {
   doomed.waiting.Wait();
   doomed.Destroy();
   doomed.ExpectItsEnd();
+}
+
+// A LingeringService's handler stays until it may go, whatever is cancelled.
+class LingeringService final : public ConformanceService {
+ public:
+  struct Outside {
+    Later<bool> running;
+    absl::Notification go;
+    std::atomic<bool> service_gone{false};
+  };
+
+  explicit LingeringService(Outside& outside) : outside_(outside) {}
+  ~LingeringService() override { outside_.service_gone = true; }
+
+  absl::Status EchoExecutor(ServerContext&, const Message&, Message&) override {
+    outside_.running.Set(true);
+    outside_.go.WaitForNotification();
+    return absl::OkStatus();
+  }
+
+ private:
+  Outside& outside_;
+};
+
+TEST(ServerDestroyedTest, ItsServiceOutlivesHandlersOnAnExecutorOfOthers) {
+  LingeringService::Outside outside;
+  ThreadPool executor({.threads = 1});
+  auto server = std::make_unique<Server>(ServerOptions{.threads = 1, .executor = &executor});
+  server->Register(std::make_shared<LingeringService>(outside));
+  ASSERT_TRUE(server->Listen("127.0.0.1:0").ok());
+  const std::unique_ptr<Channel> channel = ChannelTo(server->addresses().front());
+  Later<absl::Status> ended;
+  ConformanceStub(*channel).EchoExecutor(
+      Message(), {}, [&](const absl::StatusOr<Message>& reply) { ended.Set(reply.status()); });
+  outside.running.Wait();
+  server.reset();
+  EXPECT_EQ(ended.Wait().code(), StatusCode::kUnavailable) << ended.Wait();
+  EXPECT_FALSE(outside.service_gone);
+  outside.go.Notify();
+  EXPECT_TRUE(Eventually([&] { return outside.service_gone.load(); }));
 }
 
 TEST(ServerDestroyedTest, OnAnEventLoopsThreadDrainsFirst) {

@@ -167,6 +167,25 @@ TEST(ServerSessionInlineTest, DoesNotStartACallWhoseTimeTheCallsBeforeItTook) {
   EXPECT_TRUE(frames[1].status().not_executed);
 }
 
+TEST(ServerSessionInlineTest, CountsADeadlineFromWhenItsRequestWasReadThoughItsCallsAreTimed) {
+  SessionServer server({.echo_inline = true});
+  const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
+  absl::Duration takes = absl::Microseconds(40);
+  server.service().on_echo = [&](auto call) {
+    server.clock().Advance(takes);
+    std::move(call).Finish(absl::OkStatus());
+  };
+  // Slow enough to be timed one by one, and not to be moved to the executor.
+  peer->Send(EncodeRequest({.slot = 1, .method = kEchoId}));
+  ASSERT_THAT(peer->TakeFrames(), SizeIs(1));
+  takes = absl::Milliseconds(5);
+  peer->Send(EncodeRequest({.slot = 1, .generation = 1, .method = kEchoId}) +
+             EncodeRequest({.slot = 2, .method = kEchoId, .timeout_us = 5000}));
+  const std::vector<ReceivedFrame> frames = peer->TakeFrames();
+  ASSERT_THAT(frames, SizeIs(2));
+  EXPECT_EQ(frames[1].status().status.code(), StatusCode::kDeadlineExceeded);
+}
+
 TEST(ServerSessionInlineTest, CountsADeadlineFromWhenItsRequestWasRead) {
   SessionServer server({.echo_inline = true});
   const std::unique_ptr<RawPeer> peer = server.ConnectAndGreet();
