@@ -141,11 +141,10 @@ void ThreadPool::Report(Worker& worker) {
   if (worker.ran == 0) return;
   const transport::Instant now = clock_.Now();
   const absl::Duration taken = (now - worker.since) / worker.ran;
-  if (task_time_ == absl::InfiniteDuration()) {
-    task_time_ = taken;
-  } else if (taken <= task_time_) {
+  const bool first = task_time_ == absl::InfiniteDuration();
+  if (!first && taken <= task_time_) {
     task_time_ += (taken - task_time_) / 8;
-  } else if (now - worker.since > kLongSample || !WasInterrupted(worker)) {
+  } else if (first || now - worker.since > kLongSample || !WasInterrupted(worker)) {
     task_time_ = taken;
   }
   worker.ran = 0;
