@@ -14,7 +14,6 @@
 #include "absl/base/config.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/blocking_counter.h"
 #include "absl/time/time.h"
 #include "ferry/rpc/call_options.h"
 #include "ferry/rpc/channel.h"
@@ -31,6 +30,7 @@
 #include "tests/end_to_end/stream_service.h"
 #include "tests/end_to_end/streams.ferry.h"
 #include "tests/end_to_end/waiting.h"
+#include "tests/testing/countdown.h"
 
 namespace ferry::test::e2e {
 namespace {
@@ -73,7 +73,7 @@ class CancelMemoryTest : public testing::Test {
   // How each call of a round is begun: it is to count down once, with CANCELLED, when it is stopped.
   struct Round {
     const CallOptions options;
-    absl::BlockingCounter& left;
+    Countdown& left;
 
     void OnEnd(const absl::Status& status) {
       EXPECT_TRUE(absl::IsCancelled(status)) << status;
@@ -108,7 +108,7 @@ class CancelMemoryTest : public testing::Test {
   // Begins so many calls, cancels them, and waits until both sides have ended them.
   void RunRound(const Begin& begin) {
     std::stop_source stop;
-    absl::BlockingCounter left(kCalls);
+    Countdown left(kCalls);
     Round round{{.stop_token = stop.get_token()}, left};
     for (size_t i = 0; i < kCalls; ++i) begin(round);
     // Else they may be cancelled before a handler sees them.

@@ -7,7 +7,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/notification.h"
 #include "ferry/rpc/channel.h"
 #include "ferry/rpc/server.h"
@@ -18,6 +17,7 @@
 #include "tests/end_to_end/conformance_service.h"
 #include "tests/end_to_end/served.h"
 #include "tests/end_to_end/waiting.h"
+#include "tests/testing/countdown.h"
 
 namespace ferry::test::e2e {
 namespace {
@@ -25,7 +25,7 @@ namespace {
 INSTANTIATE_TEST_SUITE_P(Transports, ConcurrencyTest, testing::ValuesIn(kTransports), NameOfTransport);
 
 // Starts `count` calls to methods that answer, and to one that does not.
-void StartCalls(ConformanceStub& stub, uint64_t count, Tally& tally, absl::BlockingCounter& ended) {
+void StartCalls(ConformanceStub& stub, uint64_t count, Tally& tally, Countdown& ended) {
   for (uint64_t id = 0; id < count; ++id) {
     const auto done = [&tally, &ended, id](absl::StatusOr<Message> reply) {
       if (!reply.ok()) {
@@ -49,7 +49,7 @@ TEST_P(ConcurrencyTest, AChannelMayBeDestroyedWithCallsInFlight) {
   Served served(GetParam());
   for (int round = 0; round < 5; ++round) {
     Tally tally;
-    absl::BlockingCounter ended(kCalls);
+    Countdown ended(kCalls);
     std::unique_ptr<Channel> channel = served.NewChannel();
     ConformanceStub stub(*channel);
     StartCalls(stub, kCalls, tally, ended);
@@ -68,7 +68,7 @@ TEST_P(ConcurrencyTest, AChannelMayBeDestroyedInsideItsCallback) {
   Served served(GetParam());
   for (int round = 0; round < 5; ++round) {
     Tally tally;
-    absl::BlockingCounter ended(kCalls);
+    Countdown ended(kCalls);
     absl::Notification destroyed;
     std::unique_ptr<Channel> channel = served.NewChannel();
     ConformanceStub stub(*channel);
@@ -88,7 +88,7 @@ TEST_P(ConcurrencyTest, AChannelMayBeDestroyedInsideACallbackOfAnother) {
   constexpr int kCalls = 1'000;
   Served served(GetParam());
   Tally tally;
-  absl::BlockingCounter ended(kCalls);
+  Countdown ended(kCalls);
   absl::Notification destroyed;
   std::unique_ptr<Channel> channel = served.NewChannel();
   ConformanceStub stub(*channel);
@@ -124,7 +124,7 @@ TEST_P(ConcurrencyTest, AServerMayBeDestroyedWithCallsInFlight) {
   for (int round = 0; round < 5; ++round) {
     Served served(GetParam());
     Tally tally;
-    absl::BlockingCounter ended(kCalls);
+    Countdown ended(kCalls);
     ASSERT_TRUE(served.stub->EchoInline(Message()).ok());
     StartCalls(*served.stub, kCalls, tally, ended);
     ASSERT_TRUE(served.service.WaitForHeld(1));
@@ -145,7 +145,7 @@ TEST_P(ConcurrencyTest, CallsMayBeFinishedWhileTheirServerIsDestroyed) {
   for (int round = 0; round < 10; ++round) {
     Served served(GetParam());
     Tally tally;
-    absl::BlockingCounter ended(kCalls);
+    Countdown ended(kCalls);
     for (int i = 0; i < kCalls; ++i) {
       served.stub->Hold(Message(), {}, [&](const absl::StatusOr<Message>& reply) {
         ++(reply.ok() ? tally.right : tally.failed);

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "absl/synchronization/barrier.h"
-#include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
@@ -20,6 +19,7 @@
 #include "ferry/transport/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/testing/countdown.h"
 
 namespace ferry {
 namespace {
@@ -116,7 +116,7 @@ class Tasks {
 // Has `pool` run many short tasks at a time, so that it learns how short they are.
 void RunManyShortTasks(ThreadPool& pool) {
   for (int round = 0; round < 50; ++round) {
-    absl::BlockingCounter left(100);
+    test::Countdown left(100);
     const Tasks tasks(100, [&] { left.DecrementCount(); });
     EXPECT_EQ(pool.Submit(tasks.pointers()), 100u);
     left.Wait();
@@ -133,7 +133,7 @@ TEST(ThreadPoolTest, RunsShortTasksOnFewThreads) {
   int switches = 0;
   for (int round = 0; round < 50; ++round) {
     std::set<std::thread::id> threads;
-    absl::BlockingCounter left(100);
+    test::Countdown left(100);
     const Tasks tasks(100, [&] {
       // Whoever was called has the time to come.
       std::this_thread::yield();
@@ -156,7 +156,7 @@ TEST(ThreadPoolTest, CallsNobodyForShortTasksWhileAThreadIsAtWork) {
   int elsewhere = 0;
   for (int round = 0; round < 50; ++round) {
     absl::Notification running, go;
-    absl::BlockingCounter left(21);
+    test::Countdown left(21);
     std::thread::id at_work;
     FunctionTask first([&] {
       at_work = std::this_thread::get_id();
@@ -196,7 +196,7 @@ TEST(ThreadPoolTest, AThreadThatStaysInItsTaskKeepsNoOthersWaiting) {
   EXPECT_EQ(pool.Submit(one), 1u);
   running.WaitForNotification();
   for (int round = 0; round < 50; ++round) {
-    absl::BlockingCounter left(2);
+    test::Countdown left(2);
     const Tasks tasks(2, [&] { left.DecrementCount(); });
     EXPECT_EQ(pool.Submit(absl::MakeSpan(tasks.pointers()).subspan(0, 1)), 1u);
     EXPECT_EQ(pool.Submit(absl::MakeSpan(tasks.pointers()).subspan(1, 1)), 1u);
@@ -229,7 +229,7 @@ TEST(ThreadPoolTest, TasksAreNoLongerForWhatOthersTookOfTheProcessor) {
   int switches = 0;
   for (int round = 0; round < 50; ++round) {
     std::set<std::thread::id> threads;
-    absl::BlockingCounter left(100);
+    test::Countdown left(100);
     const Tasks tasks(100, [&] {
       clock.Advance(absl::Microseconds(100));
       // Whoever was called has the time to come.
@@ -252,7 +252,7 @@ TEST(ThreadPoolTest, TasksBehindOneThatTakesLongThoughOthersWereShortAreRun) {
     RunManyShortTasks(pool);
     // The first of them waits for the second, whose thread nobody else calls.
     absl::Notification done;
-    absl::BlockingCounter left(2);
+    test::Countdown left(2);
     FunctionTask waits([&] {
       done.WaitForNotification();
       left.DecrementCount();
@@ -274,7 +274,7 @@ TEST(ThreadPoolTest, RunsLongTasksOnAllThreads) {
   RunManyShortTasks(pool);
   for (int round = 0; round < 20; ++round) {
     absl::Barrier* const all = new absl::Barrier(kThreads);
-    absl::BlockingCounter left(kThreads);
+    test::Countdown left(kThreads);
     const Tasks tasks(kThreads, [&] {
       clock.Advance(absl::Milliseconds(10));
       if (all->Block()) delete all;
