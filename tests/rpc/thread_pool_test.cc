@@ -231,7 +231,7 @@ TEST(ThreadPoolTest, TasksAreNoLongerForWhatOthersTookOfTheProcessor) {
     std::set<std::thread::id> threads;
     test::Countdown left(100);
     const Tasks tasks(100, [&] {
-      clock.Advance(absl::Microseconds(100));
+      clock.Advance(absl::Microseconds(10));
       // Whoever was called has the time to come.
       std::this_thread::yield();
       absl::MutexLock lock(&mutex);
