@@ -36,10 +36,7 @@ using testing::SizeIs;
 
 using ServerDeadlineTest = ServerStreamFixture;
 
-INSTANTIATE_TEST_SUITE_P(Slices, ServerDeadlineTest, testing::Values(SIZE_MAX, 1),
-                         [](const testing::TestParamInfo<size_t>& info) {
-                           return std::string(info.param == 1 ? "OneByte" : "Whole");
-                         });
+INSTANTIATE_TEST_SUITE_P(Slices, ServerDeadlineTest, testing::Values(SIZE_MAX, 1), test::NameOfSlice);
 
 // A chat that has a second, of a client that says nothing when that is over.
 std::string BeginShortChat(uint32_t slot) {

@@ -121,6 +121,10 @@ class ServerStreamFixture : public testing::TestWithParam<size_t> {
   SessionServer server_;
 };
 
+inline std::string NameOfSlice(const testing::TestParamInfo<size_t>& info) {
+  return info.param == 1 ? "OneByte" : "Whole";
+}
+
 }  // namespace ferry::test
 
 #endif  // FERRY_TESTS_RPC_SERVER_STREAM_FIXTURE_H_

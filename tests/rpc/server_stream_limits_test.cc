@@ -37,10 +37,7 @@ using transport::StreamId;
 
 using ServerStreamLimitsTest = ServerStreamFixture;
 
-INSTANTIATE_TEST_SUITE_P(Slices, ServerStreamLimitsTest, testing::Values(SIZE_MAX, 1),
-                         [](const testing::TestParamInfo<size_t>& info) {
-                           return std::string(info.param == 1 ? "OneByte" : "Whole");
-                         });
+INSTANTIATE_TEST_SUITE_P(Slices, ServerStreamLimitsTest, testing::Values(SIZE_MAX, 1), test::NameOfSlice);
 
 TEST_P(ServerStreamLimitsTest, EndsTheConnectionOverBadFrames) {
   const struct {

@@ -45,10 +45,7 @@ using transport::StreamId;
 
 using ServerStreamTest = ServerStreamFixture;
 
-INSTANTIATE_TEST_SUITE_P(Slices, ServerStreamTest, testing::Values(SIZE_MAX, 1),
-                         [](const testing::TestParamInfo<size_t>& info) {
-                           return std::string(info.param == 1 ? "OneByte" : "Whole");
-                         });
+INSTANTIATE_TEST_SUITE_P(Slices, ServerStreamTest, testing::Values(SIZE_MAX, 1), test::NameOfSlice);
 
 TEST_P(ServerStreamTest, ReadsMessagesInOrderToTheEnd) {
   std::unique_ptr<RawPeer> peer = Begin();
